@@ -1,0 +1,73 @@
+-- What makes a bare INSERT INTO email_jobs a complete, correct enqueue.
+
+-- A job's policy comes from its type, and it is due when it becomes due, never in the past:
+-- claims resume behind the newest position, and a row placed in the past would be found late.
+CREATE OR REPLACE FUNCTION email_jobs_complete() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    policy email_types;
+BEGIN
+    SELECT * INTO policy FROM email_types WHERE type = NEW.type;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'unknown email type "%" in job "%"', NEW.type, NEW.job_id
+            USING ERRCODE = 'EM001', HINT = 'SELECT type, description FROM email_types shows the known ones.';
+    END IF;
+    IF NEW.status <> 'pending' THEN
+        RAISE EXCEPTION 'job "%" must start as pending, not as %', NEW.job_id, NEW.status
+            USING ERRCODE = 'EM004', HINT = 'Leave status out of the INSERT.';
+    END IF;
+    NEW.queue := coalesce(NEW.queue, policy.queue);
+    NEW.priority := coalesce(NEW.priority, policy.priority);
+    NEW.guarantee := coalesce(NEW.guarantee, policy.guarantee);
+    NEW.next_attempt_at := greatest(NEW.scheduled_at, clock_timestamp());
+    RETURN NEW;
+END $$;
+
+COMMENT ON FUNCTION email_jobs_complete() IS 'Trigger: fills queue, priority, guarantee and the due time of a new job.';
+
+CREATE OR REPLACE TRIGGER email_jobs_complete BEFORE INSERT ON email_jobs
+FOR EACH ROW EXECUTE FUNCTION email_jobs_complete();
+
+CREATE OR REPLACE FUNCTION email_jobs_due_again() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.next_attempt_at := greatest(NEW.scheduled_at, clock_timestamp());
+    NEW.updated_at := clock_timestamp();
+    RETURN NEW;
+END $$;
+
+COMMENT ON FUNCTION email_jobs_due_again() IS 'Trigger: a job that becomes pending, or is rescheduled, is due from now on or later.';
+
+CREATE OR REPLACE TRIGGER email_jobs_due_again BEFORE UPDATE ON email_jobs
+FOR EACH ROW WHEN (
+    (NEW.status = 'pending' AND OLD.status <> 'pending') OR NEW.scheduled_at IS DISTINCT FROM OLD.scheduled_at
+) EXECUTE FUNCTION email_jobs_due_again();
+
+-- Tells the queue's idle listener, if there is one, that a job came. A hint only: the listener looks by itself too.
+-- NOTIFY serialises all commits of a database, so it must be rare: only an idle listener holds the advisory lock
+-- that this tries. At session level and given back at once, or producers would keep the listener from its lock.
+CREATE OR REPLACE FUNCTION email_wake(queue email_queue) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    key integer := CASE queue WHEN 'transactional' THEN 1 ELSE 2 END;
+BEGIN
+    IF pg_try_advisory_lock_shared(1162690889, key) THEN
+        PERFORM pg_advisory_unlock_shared(1162690889, key);
+    ELSE
+        PERFORM pg_notify('email_jobs_' || queue, '');
+    END IF;
+END $$;
+
+COMMENT ON FUNCTION email_wake(email_queue) IS 'Wakes the idle worker of a queue, if there is one. Called by triggers.';
+
+CREATE OR REPLACE FUNCTION email_jobs_wake() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM email_wake(NEW.queue);
+    RETURN NULL;
+END $$;
+
+COMMENT ON FUNCTION email_jobs_wake() IS 'Trigger: wakes the queue''s idle worker for a new job.';
+
+CREATE OR REPLACE TRIGGER email_jobs_wake AFTER INSERT ON email_jobs
+FOR EACH ROW EXECUTE FUNCTION email_jobs_wake();

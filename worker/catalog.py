@@ -1,0 +1,146 @@
+"""Which template and which policy a job gets: rows of email_templates over shipped files, and email_types.
+
+Read when first needed, kept in the process, and read again after a change anywhere in the fleet (see
+`worker.watchdog`). The highest active version of (name, locale) wins, then (name, language), then (name, default),
+then the shipped files of that name. A broken template is an answer too: it is kept, and its jobs are dead.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import msgspec
+from psycopg import AsyncConnection
+
+from worker.db import query
+from worker.errors import TemplateError
+from worker.job import Job
+from worker.render import TEMPLATE_FOLDER, MailTemplate, TemplateSource, compile_template
+
+DEFAULT_LOCALE = "default"
+# The language that the shipped files are written in.
+SHIPPED_LOCALE = "en"
+# Names of templates are producers' input: a flood of unknown ones must not fill the memory.
+MAX_KEPT = 2000
+
+TemplateKey = tuple[str, str | None, int | None]
+
+
+class TypePolicy(msgspec.Struct, frozen=True):
+    """What the worker needs of a row of email_types."""
+
+    category: str
+    opt_out: bool
+    max_retries: int | None
+
+
+class TemplateRow(msgspec.Struct, frozen=True):
+    """A row of `load_templates.sql`."""
+
+    name: str
+    locale: str
+    version: int
+    subject: str
+    html_content: str
+    text_content: str | None
+    is_active: bool
+
+
+class Catalog:
+    """Templates and types as this process knows them. Shared by all batches; filled by `prepare`."""
+
+    def __init__(self) -> None:
+        self._templates: dict[TemplateKey, MailTemplate | TemplateError] = {}
+        self._types: dict[str, TypePolicy] = {}
+        self._is_stale = True
+
+    def invalidate(self) -> None:
+        """Something changed: read everything again. Safe to call from any thread."""
+        self._is_stale = True
+
+    async def prepare(self, connection: AsyncConnection[Any], jobs: Iterable[Job]) -> None:
+        """Make sure that the templates and types of these jobs are known."""
+        if self._is_stale or len(self._templates) > MAX_KEPT:
+            self._is_stale = False
+            self._templates.clear()
+            self._types = await _load_types(connection)
+        missing = {key for job in jobs if (key := template_key(job)) not in self._templates}
+        if missing:
+            rows = await _load_templates(connection, missing)
+            for key in missing:
+                self._templates[key] = _choose(key, rows)
+
+    def template(self, job: Job) -> MailTemplate:
+        """The template of a prepared job. Raises TemplateError when there is none, or it is broken."""
+        found = self._templates[template_key(job)]
+        if isinstance(found, TemplateError):
+            raise found
+        return found
+
+    def policy(self, job: Job) -> TypePolicy | None:
+        """The policy of a prepared job's type; None when the type was deleted meanwhile."""
+        return self._types.get(job.type)
+
+
+def template_key(job: Job) -> TemplateKey:
+    """What a job asks for: name, locale, version."""
+    return (job.template, job.locale, job.template_version)
+
+
+async def _load_types(connection: AsyncConnection[Any]) -> dict[str, TypePolicy]:
+    cursor = await connection.execute(query("load_types"))
+    return {name: TypePolicy(*rest) for name, *rest in await cursor.fetchall()}
+
+
+async def _load_templates(connection: AsyncConnection[Any], keys: Iterable[TemplateKey]) -> list[TemplateRow]:
+    names = sorted({name for name, _, _ in keys})
+    versions = sorted({version for _, _, version in keys if version is not None})
+    cursor = await connection.execute(query("load_templates"), {"names": names, "versions": versions})
+    return [TemplateRow(*row) for row in await cursor.fetchall()]
+
+
+def _choose(key: TemplateKey, rows: Iterable[TemplateRow]) -> MailTemplate | TemplateError:
+    name, locale, version = key
+    try:
+        for wanted in locale_chain(locale):
+            for row in rows:
+                right_version = row.is_active if version is None else row.version == version
+                if row.name == name and row.locale.lower() == wanted and right_version:
+                    return compile_template(_from_row(row))
+        if version is not None:
+            raise TemplateError(f'unknown template: no version {version} of "{name}" in email_templates')
+        return compile_template(shipped_source(name))
+    except TemplateError as error:
+        return error
+
+
+def locale_chain(locale: str | None) -> list[str]:
+    """`pt-BR` tries pt-br, then pt, then default."""
+    chain = [DEFAULT_LOCALE]
+    if locale:
+        tag = locale.lower().replace("_", "-")
+        chain[:0] = dict.fromkeys([locale.lower(), tag, tag.partition("-")[0]])
+    return chain
+
+
+def _from_row(row: TemplateRow) -> TemplateSource:
+    label = f"{row.name} version {row.version}" + ("" if row.locale == DEFAULT_LOCALE else f" {row.locale}")
+    locale = SHIPPED_LOCALE if row.locale == DEFAULT_LOCALE else row.locale
+    return TemplateSource(label, locale, row.subject, row.html_content, row.text_content)
+
+
+@cache
+def shipped_source(name: str) -> TemplateSource:
+    """The files `templates/{name}/`. Raises TemplateError when there are none."""
+    folder = TEMPLATE_FOLDER / name
+    subject, html, text = folder / "subject.j2", folder / "body.html.j2", folder / "body.txt.j2"
+    if name.startswith("_") or not (subject.is_file() and html.is_file()):
+        raise TemplateError(f'unknown template "{name}": no active row in email_templates and no shipped files')
+    return TemplateSource(
+        name, SHIPPED_LOCALE, subject.read_text(), html.read_text(), text.read_text() if text.is_file() else None
+    )
+
+
+def shipped_names() -> list[str]:
+    """The templates that ship as files."""
+    return sorted(folder.name for folder in TEMPLATE_FOLDER.iterdir() if not folder.name.startswith("_"))

@@ -1,0 +1,176 @@
+"""Claiming: due jobs, locked by the claiming transaction itself, in the order of priority and time.
+
+Owns the positions from which each priority's scan resumes, and the watch over a claim that may be lost. There is no
+`processing` status: the row lock is the claim, and Postgres drops it the moment a worker dies.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, cast
+
+import psycopg
+from psycopg import AsyncConnection
+
+from worker.db import array_literal, query
+from worker.job import Job, Priority, Queue
+
+# A scan resumes this many claimed rows behind the newest: transactions that commit a little late land there and are
+# found at once. More would make every claim walk more dead rows; fewer, and late rows wait for the next full scan.
+TRAIL_ROWS = 500
+FULL_SCAN_EVERY_SECONDS = 2.0
+# Full scans may take up to a twentieth of the time, however slow an old snapshot makes them.
+FULL_SCAN_SHARE = 20
+
+BEGINNING = ("-infinity", 0)
+
+
+class _Trail:
+    """The scan position of one priority."""
+
+    __slots__ = ("_claimed", "_rows", "resume")
+
+    def __init__(self) -> None:
+        self.resume: tuple[datetime, int] | None = None
+        self._claimed: deque[tuple[int, tuple[datetime, int]]] = deque()
+        self._rows = 0
+
+    def advance(self, rows: int, last: tuple[datetime, int]) -> None:
+        self._claimed.append((rows, last))
+        self._rows += rows
+        while self._rows - self._claimed[0][0] >= TRAIL_ROWS:
+            passed, self.resume = self._claimed.popleft()
+            self._rows -= passed
+
+    def fall_back(self, first: tuple[datetime, int]) -> None:
+        self._claimed.clear()
+        self._rows = 0
+        self.resume = (first[0], first[1] - 1)
+
+
+class ClaimPositions:
+    """Where the scans of one queue resume, in this process. Shared by all its slots."""
+
+    def __init__(self) -> None:
+        self._trails = {priority: _Trail() for priority in Priority}
+        self._last_full_scan = float("-inf")
+        self._last_duration = 0.0
+
+    def full_scan_is_due(self, *, found_nothing: bool) -> bool:
+        """Whether to scan from the beginning now; sooner when a resumed scan found nothing."""
+        pause = FULL_SCAN_SHARE * self._last_duration
+        return time.monotonic() - self._last_full_scan >= (
+            pause if found_nothing else max(FULL_SCAN_EVERY_SECONDS, pause)
+        )
+
+    def full_scan_begins(self) -> float:
+        """Note the moment, so that no other slot starts one too."""
+        self._last_full_scan = time.monotonic()
+        return self._last_full_scan
+
+    def full_scan_ended(self, began: float) -> None:
+        """Note how long it took."""
+        self._last_duration = time.monotonic() - began
+
+    def parameters(self, *, full: bool) -> dict[str, object]:
+        """The position parameters of `claim_jobs.sql`."""
+        starts: list[tuple[object, int]] = [
+            BEGINNING if full or trail.resume is None else (trail.resume[0].isoformat(), trail.resume[1])
+            for trail in self._trails.values()
+        ]
+        return {
+            "priorities": array_literal(self._trails),
+            "after_at": array_literal(at for at, _ in starts),
+            "after_seq": array_literal(seq for _, seq in starts),
+        }
+
+    def claimed(self, jobs: Sequence[Job]) -> None:
+        """Move on behind what was claimed, or back to what was found behind the position."""
+        by_priority: dict[str, list[Job]] = {}
+        for job in jobs:
+            by_priority.setdefault(job.priority, []).append(job)
+        for priority, group in by_priority.items():
+            trail = self._trails[Priority(priority)]
+            first, last = _position(group[0]), _position(group[-1])
+            if trail.resume is not None and first <= trail.resume:
+                trail.fall_back(first)
+            trail.advance(len(group), last)
+
+
+def _position(job: Job) -> tuple[datetime, int]:
+    return (cast(datetime, job.next_attempt_at), job.seq)
+
+
+async def claim_jobs(
+    connection: AsyncConnection[Any], queue: Queue, positions: ClaimPositions, batch_size: int
+) -> list[Job]:
+    """Begin a transaction that holds the locks of up to `batch_size` due jobs; none found leaves none open."""
+    full = positions.full_scan_is_due(found_nothing=False)
+    jobs = await _scan(connection, queue, positions, batch_size, full=full)
+    if not jobs and not full and positions.full_scan_is_due(found_nothing=True):
+        jobs = await _scan(connection, queue, positions, batch_size, full=True)
+    positions.claimed(jobs)
+    if not jobs:
+        await connection.execute(b"ROLLBACK")
+    return jobs
+
+
+async def _scan(
+    connection: AsyncConnection[Any], queue: Queue, positions: ClaimPositions, batch_size: int, *, full: bool
+) -> list[Job]:
+    began = positions.full_scan_begins() if full else 0.0
+    parameters = positions.parameters(full=full) | {"queue": queue, "batch_size": batch_size}
+    async with connection.pipeline():
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            await connection.execute(b"BEGIN")
+        cursor = await connection.execute(query("claim_jobs"), parameters)
+    rows = await cursor.fetchall()
+    if full:
+        positions.full_scan_ended(began)
+    return [Job(*row) for row in rows]
+
+
+class ClaimWatch:
+    """Says whether the claiming transaction still stands, by reading its socket while nothing else does.
+
+    psycopg notices a lost connection at its next statement only, which may be half a minute of sending later.
+    """
+
+    __slots__ = ("_connection", "is_lost")
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self.is_lost = False
+
+    def look(self) -> None:
+        """The socket has something to say: a notice is no harm, the end of the session is."""
+        server = self._connection.pgconn
+        try:
+            server.consume_input()
+        except psycopg.Error:
+            self.is_lost = True
+        # A session that Postgres ends says why (an error outside any statement) before its socket closes.
+        if server.status != psycopg.pq.ConnStatus.OK:
+            self.is_lost = True
+
+
+@contextmanager
+def watch_claim(connection: AsyncConnection[Any]) -> Iterator[ClaimWatch]:
+    """Watch over a claim while its mails are sent. No statement may run on the connection meanwhile."""
+    watch = ClaimWatch(connection)
+    loop = asyncio.get_running_loop()
+    socket = connection.fileno()
+
+    def readable() -> None:
+        watch.look()
+        if watch.is_lost:
+            loop.remove_reader(socket)
+
+    loop.add_reader(socket, readable)
+    try:
+        yield watch
+    finally:
+        loop.remove_reader(socket)

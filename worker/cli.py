@@ -1,0 +1,142 @@
+"""The command line, `email-worker`: a thin face over the functions that do the work.
+
+A user's mistake is one line on standard error and exit status 2; trouble with the world is one line and status 1.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from worker.errors import EmailWorkerError, SettingsError
+from worker.settings import Settings, load_settings, shown
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["worker"]:
+        _run_worker(given[1:])
+        return
+    parsed = _parser().parse_args(given)
+    try:
+        parsed.run(parsed, load_settings())
+    except SettingsError as error:
+        sys.exit(_complain(f"wrong settings\n{error}", 2))
+    except EmailWorkerError as error:
+        sys.exit(_complain(str(error), 1))
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"email-worker: {text}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="email-worker", description="Turns rows of email_jobs into delivered mail.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("worker", help="run a worker on uvloop; takes the options of procrastinate's worker command")
+    migrate = commands.add_parser("migrate", help="bring the database to this version's schema; safe to repeat")
+    migrate.set_defaults(run=_migrate)
+    config = commands.add_parser("config", help="show the settings in force, secrets masked")
+    config.add_argument(
+        "--format",
+        choices=["text", "json", "env", "markdown"],
+        default="text",
+        help="env and markdown write .env.example and docs/configuration.md",
+    )
+    config.set_defaults(run=_config)
+    _template_parser(commands.add_parser("template", help="check, look at and store templates"))
+    return parser
+
+
+def _template_parser(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    lint = commands.add_parser("lint", help="compile and render every shipped template with its sample data")
+    lint.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    lint.set_defaults(run=_lint)
+    preview = commands.add_parser("preview", help="render one template")
+    preview.add_argument("name", metavar="NAME")
+    preview.add_argument(
+        "--data", metavar="FILE", type=Path, help="JSON like the template's sample.json, which is used otherwise"
+    )
+    preview.add_argument("--open", action="store_true", help="show the HTML in the browser")
+    preview.set_defaults(run=_preview)
+    sync = commands.add_parser(
+        "sync", help="store the shipped templates in email_templates, a new version where they changed"
+    )
+    sync.set_defaults(run=_sync)
+
+
+def _run_worker(options: list[str]) -> None:
+    """procrastinate's own worker command, on uvloop: its loop must be chosen before it starts."""
+    import uvloop
+    from procrastinate.cli import cli
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(cli(["--app", "worker.app.app", "worker", *options]))
+
+
+def _migrate(_: argparse.Namespace, settings: Settings) -> None:
+    import psycopg
+
+    from worker.db import connect_once, unreachable
+    from worker.migrate import migrate
+
+    with connect_once(settings, "email-worker migrate") as connection:
+        try:
+            applied = migrate(connection)
+        except psycopg.OperationalError as error:
+            raise unreachable(settings, error) from None
+    print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+
+
+def _config(parsed: argparse.Namespace, settings: Settings) -> None:
+    from worker import settings_docs
+
+    match parsed.format:
+        case "json":
+            print(json.dumps(shown(settings), indent=2))
+        case "env":
+            print(settings_docs.env_example(), end="")
+        case "markdown":
+            print(settings_docs.markdown(), end="")
+        case _:
+            for name, value in shown(settings).items():
+                print(f"{name:32}{value}")
+
+
+def _lint(parsed: argparse.Namespace, settings: Settings) -> None:
+    from worker import workshop
+
+    failed = 0
+    for name in parsed.names or workshop.names():
+        problem = workshop.lint(name, settings)
+        failed += problem is not None
+        print(f"{'FAIL' if problem else 'ok  '}  {name}" + (f"  {problem}" if problem else ""))
+    if failed:
+        sys.exit(1)
+
+
+def _preview(parsed: argparse.Namespace, settings: Settings) -> None:
+    from worker import workshop
+
+    content = workshop.preview(parsed.name, settings, parsed.data)
+    print(f"Subject: {content.subject}\n\n{content.text}\n")
+    if parsed.open:
+        print(f"HTML in {workshop.show(parsed.name, content)}")
+    else:
+        print(content.html)
+
+
+def _sync(_: argparse.Namespace, settings: Settings) -> None:
+    from worker import workshop
+    from worker.db import connect_once
+
+    with connect_once(settings, "email-worker template sync") as connection:
+        for name, what in workshop.sync(connection):
+            print(f"{what:10}{name}")

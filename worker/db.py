@@ -1,0 +1,150 @@
+"""Postgres equipment: connection parameters, pools, the statements of `sql/`, array literals.
+
+Every connection carries the same session settings. They are sent with the connection request, so that they cost no
+round trip, and a connection that comes back without them runs through a pooler and is refused.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from worker.errors import DatabaseUnreachable, PoolerInBetween
+from worker.settings import Settings
+
+# Nothing in this package waits longer for a connection than this.
+CONNECT_SECONDS = 3
+POOL_SECONDS = 3.0
+
+# How long a claim may outlive its batch deadline before Postgres ends the session, and the locks with it.
+CLAIM_GRACE_SECONDS = 10
+
+_WHEEL = Path(__file__).parent / "_sql"
+SQL_FOLDER = _WHEEL if _WHEEL.is_dir() else Path(__file__).parent.parent / "sql"
+
+# A queue's statistics are always of another moment, so nothing is planned by them: each statement has one good plan,
+# found by index and nested loop, and a generic plan keeps planning out of every batch.
+_SESSION = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "jit": "off",
+    "client_min_messages": "warning",
+    # A lost peer is noticed in about 10 s from either side; the defaults take two hours.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "email_worker.session": "kept",
+}
+
+
+@cache
+def query(name: str) -> bytes:
+    """The statement `sql/queries/{name}.sql`, as bytes, which psycopg takes as trusted."""
+    return (SQL_FOLDER / "queries" / f"{name}.sql").read_bytes().rstrip()
+
+
+def connection_parameters(
+    settings: Settings, application: str, *, planned: bool = False, **session: str
+) -> dict[str, Any]:
+    """Keyword arguments for `psycopg.connect`; `planned` leaves the planner its own choice, for statements of people."""
+    chosen = _SESSION | session
+    if planned:
+        chosen = {key: value for key, value in chosen.items() if not key.startswith(("enable_", "plan_"))}
+    return {
+        "host": settings.db_host,
+        "port": settings.db_port,
+        "dbname": settings.db_name,
+        "user": settings.db_user,
+        "password": settings.db_password.reveal() or None,
+        "sslmode": settings.db_ssl_mode,
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": f"{application} {settings.worker_name}"[:63],
+        "options": " ".join(f"-c {key}={value}" for key, value in chosen.items()),
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10000,
+        "prepare_threshold": 1,
+    }
+
+
+def open_pool(
+    settings: Settings, application: str, *, most: int, least: int = 1, claim_seconds: float | None = None
+) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    """A pool of autocommit connections, not opened yet.
+
+    With `claim_seconds` Postgres itself ends a claim on them whose worker hangs that long beyond its deadline.
+    """
+    session: dict[str, Any] = {}
+    if claim_seconds is not None:
+        limit = int((claim_seconds + CLAIM_GRACE_SECONDS) * 1000)
+        session["idle_in_transaction_session_timeout"] = str(limit)
+    return AsyncConnectionPool(
+        kwargs=connection_parameters(settings, application, **session) | {"autocommit": True},
+        min_size=least,
+        max_size=most,
+        timeout=POOL_SECONDS,
+        reconnect_timeout=POOL_SECONDS,
+        configure=check_session,
+        name=application,
+        open=False,
+    )
+
+
+async def check_session(connection: AsyncConnection[Any]) -> None:
+    """Raise PoolerInBetween unless the session settings arrived."""
+    cursor = await connection.execute(query("check_session"))
+    if await cursor.fetchone() != ("kept",):
+        raise PoolerInBetween(_POOLER)
+
+
+_POOLER = (
+    "the database connection goes through a pooler such as PgBouncer, which does not keep the session. "
+    "LISTEN and session locks need a direct connection: let DB_HOST and DB_PORT name Postgres itself."
+)
+
+
+def unreachable(settings: Settings, error: BaseException) -> DatabaseUnreachable | PoolerInBetween:
+    """What a failed connection means, in words for whoever has to mend it."""
+    text = str(error).strip()
+    where = f"{settings.db_user}@{settings.db_host}:{settings.db_port}/{settings.db_name}"
+    if "unsupported startup parameter" in text:
+        return PoolerInBetween(_POOLER)
+    if isinstance(error, PoolTimeout) or "too many" in text or "remaining connection slots" in text:
+        return DatabaseUnreachable(
+            f"Postgres at {where} gave no connection ({text}). A worker needs up to WORKER_CONCURRENCY + 6 = "
+            f"{settings.worker_concurrency + 6}: lower WORKER_CONCURRENCY, or raise max_connections in Postgres."
+        )
+    return DatabaseUnreachable(
+        f"cannot connect to Postgres at {where}: {text}. Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD."
+    )
+
+
+def array_literal(values: Iterable[object]) -> str:
+    """A Postgres array in text form: `{1,2}`, `{"a b",NULL}`. A tenth of the cost of adapting a list."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)
+
+
+def connect_once(settings: Settings, application: str) -> psycopg.Connection[Any]:
+    """One plain connection for a command line; raises DatabaseUnreachable in words."""
+    try:
+        return psycopg.connect(**connection_parameters(settings, application, planned=True), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise unreachable(settings, error) from None

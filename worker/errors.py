@@ -1,0 +1,60 @@
+"""Every error that this package raises on purpose.
+
+    EmailWorkerError
+    ├── SettingsError        the environment says something impossible
+    ├── DatabaseError
+    │   ├── DatabaseUnreachable   no connection, or not enough of them
+    │   ├── PoolerInBetween       the connection does not keep its session
+    │   └── SchemaMismatch        not migrated, or migrated by a newer version
+    ├── ClaimLost            the claiming transaction is gone, and its locks with it
+    ├── JournalUnavailable   the intent could not be written, so nothing may be sent
+    ├── TemplateError        unknown, broken, or not satisfied by the job's data
+    ├── ComposeError         no correct message can be made of this job
+    └── ProviderUnreachable  no connection to a provider could be opened
+
+What happens to a mail in the world is never an exception but a value: see `worker.job.Outcome`.
+"""
+
+
+class EmailWorkerError(Exception):
+    """The base: its text is written for the person who has to act on it."""
+
+
+class SettingsError(EmailWorkerError):
+    """A setting is wrong. The text names the variable, what was given and what is allowed."""
+
+
+class DatabaseError(EmailWorkerError):
+    """Postgres cannot be used as it is."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """No connection to Postgres could be had in time."""
+
+
+class PoolerInBetween(DatabaseError):
+    """A pooler gives every transaction another server connection: LISTEN and session locks cannot work."""
+
+
+class SchemaMismatch(DatabaseError):
+    """The schema in the database is not the one that this program needs."""
+
+
+class ClaimLost(EmailWorkerError):
+    """The connection that held the claim is gone. Another worker may have the jobs already."""
+
+
+class JournalUnavailable(EmailWorkerError):
+    """Intents could not be journaled: their mails must not be handed over."""
+
+
+class TemplateError(EmailWorkerError):
+    """A template is missing or broken, or the data do not satisfy it. Names template, line and variable."""
+
+
+class ComposeError(EmailWorkerError):
+    """The job cannot become a correct message. Names the field."""
+
+
+class ProviderUnreachable(EmailWorkerError):
+    """No connection to the provider could be opened, or it would not let us in."""

@@ -1,0 +1,55 @@
+"""Logs: structlog over the standard library's handler, so that libraries' records take the same pipe.
+
+JSON in production, readable in a terminal. Addresses are masked and secrets never reach an event in the first place;
+what `mask_address` returns is all that a log may say of a recipient. A log that cannot be written is dropped:
+delivery never stops for it.
+"""
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+from worker.settings import Settings
+
+# procrastinate tells of each of its jobs at info; ours last some seconds each and say more themselves.
+_QUIETER = {"procrastinate": logging.WARNING, "psycopg": logging.WARNING, "psycopg.pool": logging.ERROR}
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send everything to standard error, in the form that ENVIRONMENT asks for."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_rendering(settings), foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    logging.raiseExceptions = False
+    if settings.log_level != "DEBUG":
+        for name, level in _QUIETER.items():
+            logging.getLogger(name).setLevel(level)
+    structlog.contextvars.bind_contextvars(worker=settings.worker_name)
+
+
+def _rendering(settings: Settings) -> list[Processor]:
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if settings.environment == "production":
+        return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [remove, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+
+
+def mask_address(address: str) -> str:
+    """`ann@example.com` becomes `a***@example.com`: enough to find, too little to write to."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}"

@@ -1,0 +1,120 @@
+"""Bringing a database to this version's schema, and telling whether it is there.
+
+`sql/migrations/` is applied in order, each file once, in its own transaction; `sql/api/` (functions, views, triggers) is
+replaced whole when one of its files changed. procrastinate's own schema comes first, by its own migrations. Ten
+processes may start this at once: an advisory lock lets one work, and the others find the work done.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from procrastinate.schema import SchemaManager
+from psycopg import AsyncConnection
+
+from worker.db import SQL_FOLDER, query
+from worker.errors import SchemaMismatch
+
+API = "api"
+# A table that is busy for longer than this should be migrated at another time.
+LOCK_TIMEOUT = b"SET lock_timeout = '30s'"
+
+Record = dict[str, str]
+
+
+def migration_files() -> list[Path]:
+    """Our migrations, oldest first."""
+    return sorted((SQL_FOLDER / "migrations").glob("*.sql"))
+
+
+def api_files() -> list[Path]:
+    """Functions, views and triggers."""
+    return sorted((SQL_FOLDER / "api").glob("*.sql"))
+
+
+def procrastinate_files() -> list[Path]:
+    """procrastinate's migrations, oldest first."""
+    return sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
+
+
+def migrate(connection: psycopg.Connection[Any]) -> list[str]:
+    """Apply what is missing; returns the names of what was applied. Raises SchemaMismatch."""
+    connection.execute(query("lock_migrations"))
+    connection.execute(LOCK_TIMEOUT)
+    connection.execute(query("create_schema_record"))
+    record: Record = dict(connection.execute(query("read_schema_record")).fetchall())
+    _refuse_newer(record)
+    applied = _apply_procrastinate(connection, record)
+    for file in migration_files():
+        if file.name not in record:
+            _apply(connection, [(file.name, _checksum([file]))], file.read_bytes())
+            applied.append(file.name)
+        elif record[file.name] != _checksum([file]):
+            raise SchemaMismatch(
+                f"sql/migrations/{file.name} was applied in another wording. A migration is history: "
+                "put it back as it was, and write the change as a new file."
+            )
+    api = _checksum(api_files())
+    if record.get(API) != api:
+        _apply(connection, [(API, api)], b"\n".join(file.read_bytes() for file in api_files()))
+        applied.append("functions, views and triggers")
+    return applied
+
+
+def _apply_procrastinate(connection: psycopg.Connection[Any], record: Record) -> list[str]:
+    files = procrastinate_files()
+    names = [(f"procrastinate/{file.name}", _checksum([file])) for file in files]
+    if not any(name in record for name, _ in names):
+        # Never recorded: either not there, or put there by procrastinate's own command, which is then up to date.
+        row = connection.execute(query("find_table"), {"name": "procrastinate_jobs"}).fetchone()
+        schema = b"" if row == (True,) else SchemaManager.get_schema().encode()
+        _apply(connection, names, schema)
+        return ["procrastinate's schema"] if schema else []
+    applied = []
+    for file, (name, checksum) in zip(files, names, strict=True):
+        if name not in record:
+            _apply(connection, [(name, checksum)], file.read_bytes())
+            applied.append(name)
+    return applied
+
+
+def _apply(connection: psycopg.Connection[Any], names: Iterable[tuple[str, str]], statements: bytes) -> None:
+    with connection.transaction():
+        if statements:
+            connection.execute(statements)
+        for name, checksum in names:
+            connection.execute(query("write_schema_record"), {"name": name, "checksum": checksum})
+
+
+def _checksum(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _refuse_newer(record: Record) -> None:
+    known = {file.name for file in migration_files()}
+    newer = sorted(name for name in record if name[:4].isdigit() and name not in known)
+    if newer:
+        raise SchemaMismatch(
+            f"the database has migrations that this version does not know ({', '.join(newer)}): "
+            "a newer version has migrated it. Run that version, or a newer one."
+        )
+
+
+async def check_schema(connection: AsyncConnection[Any]) -> None:
+    """Raise SchemaMismatch unless the database has exactly this version's migrations."""
+    cursor = await connection.execute(query("find_table"), {"name": "email_schema"})
+    if await cursor.fetchone() != (True,):
+        raise SchemaMismatch("the database has no schema yet. Run: email-worker migrate")
+    cursor = await connection.execute(query("read_schema_record"))
+    record: Record = dict(await cursor.fetchall())
+    _refuse_newer(record)
+    missing = [file.name for file in migration_files() if file.name not in record]
+    if missing or API not in record:
+        raise SchemaMismatch(
+            f"the database lacks {', '.join(missing) or 'functions and views'}. Run: email-worker migrate"
+        )

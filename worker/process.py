@@ -1,0 +1,147 @@
+"""One worker process: everything that it opens, and the order in which it is opened and closed.
+
+Holds at most WORKER_CONCURRENCY + 6 connections to Postgres: one per slot, one for the journal, three of
+procrastinate's, one for the watchdog, one for the periodic tasks.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import procrastinate
+import psycopg
+import structlog
+from procrastinate import exceptions
+from procrastinate.jobs import Status as TaskStatus
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from worker.catalog import Catalog
+from worker.compose import Composer, Sender
+from worker.db import open_pool, query, unreachable
+from worker.delivery import Delivery
+from worker.drain import Drain
+from worker.job import Queue
+from worker.journal import Journal
+from worker.providers.router import Router
+from worker.providers.smtp import SmtpProvider, SmtpServer
+from worker.providers.smtp_connection import Limits
+from worker.settings import ProviderName, Settings
+from worker.slots import Slots
+from worker.tasks import DELIVER, deliver_lock
+from worker.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerProcess:
+    """The resources of a running worker. Made by `open_process`."""
+
+    def __init__(self, app: procrastinate.App, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._catalog = Catalog()
+        self._journal = Journal(settings)
+        sender = sender_of(settings)
+        self._router = Router([make_provider(name, settings, sender) for name in provider_names(settings)])
+        self.delivery = Delivery(settings, self._catalog, self._journal, self._router, sender)
+        self._claims = open_pool(
+            settings,
+            "email-worker claim",
+            most=settings.worker_concurrency,
+            claim_seconds=settings.email_batch_deadline_seconds,
+        )
+        self._keeping = open_pool(settings, "email-worker keeper", most=1, least=0)
+        self.drain = Drain(self.delivery, self._claims, Slots(settings.worker_concurrency), self.defer_deliver)
+        self._watchdog = Watchdog(settings, self._catalog.invalidate)
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Open everything; what was opened is closed by the stack, in the other order."""
+        self._watchdog.start()
+        stack.callback(self._watchdog.stop)
+        await self._open_pools(stack)
+        stack.push_async_callback(self._journal.close)
+        stack.push_async_callback(self._router.close)
+        for queue in Queue:
+            await self.defer_deliver(queue)
+
+    async def _open_pools(self, stack: AsyncExitStack) -> None:
+        pools: tuple[AsyncConnectionPool[AsyncConnection[Any]], ...] = (self._claims, self._keeping)
+        try:
+            for pool in pools:
+                stack.push_async_callback(pool.close)
+            await asyncio.gather(*(pool.open(wait=True, timeout=3) for pool in pools), self._journal.open())
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise unreachable(self._settings, error) from None
+
+    async def defer_deliver(self, queue: Queue) -> None:
+        """Put a deliver task into procrastinate, unless one waits already."""
+        lock = deliver_lock(queue)
+        async with self._keeping.connection() as connection:
+            cursor = await connection.execute(query("waiting_deliver"), {"lock": lock})
+            if await cursor.fetchone() == (True,):
+                return
+        try:
+            await self._app.configure_task(DELIVER, queueing_lock=lock).defer_async(queue=str(queue))
+        except exceptions.AlreadyEnqueued:
+            # Another process was faster by a moment.
+            return
+
+    async def remove_stalled_tasks(self) -> None:
+        """Delete tasks whose worker died. Never retry them: a new one runs already, and a retry would violate its lock."""
+        manager = self._app.job_manager
+        for task in await manager.get_stalled_jobs():
+            await manager.finish_job(task, status=TaskStatus.FAILED, delete_job=True)
+            log.info("removed the task of a dead worker", task=task.task_name, task_id=task.id)
+
+    async def apply_late_outcomes(self) -> None:
+        """Settle as sent what is in doubt and was accepted after all."""
+        async with self._keeping.connection() as connection:
+            cursor = await connection.execute(query("apply_late_outcomes"))
+            if cursor.rowcount:
+                log.info("late answers settled doubts", jobs=cursor.rowcount)
+
+
+@asynccontextmanager
+async def open_process(app: procrastinate.App, settings: Settings) -> AsyncIterator[WorkerProcess]:
+    """A worker process, open while the context is. Raises DatabaseError in words."""
+    process = WorkerProcess(app, settings)
+    async with AsyncExitStack() as stack:
+        await process.open(stack)
+        yield process
+
+
+def sender_of(settings: Settings) -> Sender:
+    """Who the mails are from."""
+    return Sender(
+        settings.email_from_address,
+        settings.email_from_name,
+        settings.email_reply_to,
+        settings.email_unsubscribe_url,
+        settings.email_max_message_bytes,
+    )
+
+
+def provider_names(settings: Settings) -> list[ProviderName]:
+    """The providers in the order in which they are tried."""
+    names: list[ProviderName] = [settings.email_provider_primary]
+    if settings.email_provider_fallback:
+        names.append(settings.email_provider_fallback)
+    return names
+
+
+def make_provider(name: ProviderName, settings: Settings, sender: Sender) -> SmtpProvider:
+    """The provider of that name, as configured."""
+    prefix = "smtp_fallback" if name == "smtp_fallback" else "smtp"
+    server = SmtpServer(
+        getattr(settings, f"{prefix}_host"),
+        getattr(settings, f"{prefix}_port"),
+        getattr(settings, f"{prefix}_encryption"),
+        getattr(settings, f"{prefix}_username"),
+        getattr(settings, f"{prefix}_password"),
+    )
+    limits = Limits(
+        settings.email_job_timeout_seconds, settings.smtp_connection_idle_seconds, settings.smtp_connection_mails
+    )
+    return SmtpProvider(name, server, Composer(sender), settings.email_job_concurrency, limits)

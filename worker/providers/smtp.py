@@ -1,0 +1,308 @@
+"""The SMTP provider: a pool of connections, and a bound on the mails that are in its hands.
+
+aiosmtplib opens connections, with STARTTLS, TLS and AUTH; then `smtp_connection.SmtpConnection` takes the transport
+over, because the library's command sequence costs four round trips a mail. Connections are opened as work asks for them.
+"""
+
+import asyncio
+import heapq
+import socket
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+from typing import cast
+
+import aiosmtplib
+import msgspec
+import structlog
+
+from worker.compose import Composer
+from worker.errors import ComposeError, ProviderUnreachable
+from worker.job import Failed, Mail, NotSent, Outcome, Refused
+from worker.providers.base import TOO_LATE, HandOver
+from worker.providers.smtp_connection import Extensions, Limits, Parcel, SmtpConnection
+from worker.settings import Encryption, Secret
+
+# Intents that may be open per connection: one whose content is out, one whose envelope is, and four to follow, so that
+# connections stay busy during a commit of the journal. This is what a kill can leave in doubt.
+OPEN_PER_CONNECTION = 6
+# A commit of the journal is worth making for a quarter of them.
+WORTHWHILE_SHARE = 4
+CONNECT_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class SmtpServer(msgspec.Struct, frozen=True):
+    """Where to connect, and as whom."""
+
+    host: str
+    port: int
+    encryption: Encryption
+    username: str
+    password: Secret
+
+
+class Window:
+    """The open intents that a provider still allows. Transactional batches are served before bulk ones."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._worthwhile = max(1, size // WORTHWHILE_SHARE)
+        self._waiters: list[tuple[bool, int, int, asyncio.Future[int]]] = []
+        self._numbers = count()
+
+    async def take(self, want: int, *, is_urgent: bool) -> int:
+        """Wait for room; returns how much was taken, 1 to `want`."""
+        if self._free >= min(want, self._worthwhile) and not self._waiters:
+            return self._grant(want)
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (not is_urgent, next(self._numbers), want, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.give(future.result())
+            raise
+
+    def give(self, room: int) -> None:
+        """Room came back."""
+        self._free += room
+        while self._waiters:
+            _, _, want, future = self._waiters[0]
+            if not future.done() and self._free < min(want, self._worthwhile):
+                return
+            heapq.heappop(self._waiters)
+            if not future.done():
+                future.set_result(self._grant(want))
+
+    def _grant(self, want: int) -> int:
+        granted = min(want, self._free)
+        self._free -= granted
+        return granted
+
+
+class _Sending:
+    """One batch's mails that are in the provider's hands."""
+
+    __slots__ = ("done", "outstanding")
+
+    def __init__(self) -> None:
+        self.outstanding = 0
+        self.done = asyncio.Event()
+
+
+class SmtpProvider:
+    """A provider that speaks SMTP to one server."""
+
+    def __init__(self, name: str, server: SmtpServer, composer: Composer, connections: int, limits: Limits) -> None:
+        self.name = name
+        self._server = server
+        self._composer = composer
+        self._most_connections = connections
+        self._limits = limits
+        self._window = Window(OPEN_PER_CONNECTION * connections)
+        self._queue: deque[Parcel] = deque()
+        self._live: set[SmtpConnection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._sendings: dict[HandOver, _Sending] = {}
+        self._eight_bit = False
+        self._is_closing = False
+
+    async def send(self, mails: Sequence[Mail], hand_over: HandOver) -> None:
+        """Send these; see the contract."""
+        sending = self._sendings[hand_over] = _Sending()
+        waiting = deque(mails)
+        try:
+            async with asyncio.timeout_at(hand_over.deadline):
+                await self._connected()
+                while waiting and hand_over.may_go():
+                    await self._hand_over_some(waiting, hand_over, sending)
+                while sending.outstanding:
+                    sending.done.clear()
+                    await sending.done.wait()
+        except TimeoutError:
+            self._give_up(hand_over)
+        except ProviderUnreachable as error:
+            for mail in waiting:
+                hand_over.answer(mail, Failed(str(error), is_providers_fault=True))
+            waiting.clear()
+        finally:
+            for mail in waiting:
+                hand_over.answer(mail, NotSent(TOO_LATE))
+            del self._sendings[hand_over]
+
+    async def _hand_over_some(self, waiting: deque[Mail], hand_over: HandOver, sending: _Sending) -> None:
+        """Compose, journal and queue as many as there is room for."""
+        room = await self._window.take(len(waiting), is_urgent=hand_over.is_urgent)
+        parcels: dict[int, Parcel] = {}
+        for mail in [waiting.popleft() for _ in range(room)]:
+            parcel = self._compose(mail, hand_over)
+            if parcel is not None:
+                parcels[mail.job.seq] = parcel
+        admitted: list[Mail] = []
+        try:
+            admitted = await hand_over.admit([parcel.mail for parcel in parcels.values()])
+        finally:
+            self._window.give(room - len(admitted))
+        sending.outstanding += len(admitted)
+        self._queue.extend(parcels[mail.job.seq] for mail in admitted)
+        self._work()
+
+    def _compose(self, mail: Mail, hand_over: HandOver) -> Parcel | None:
+        try:
+            return Parcel(mail, self._composer.compose(mail, eight_bit=self._eight_bit), hand_over)
+        except ComposeError as error:
+            hand_over.answer(mail, Refused(str(error)))
+            return None
+
+    def _give_up(self, hand_over: HandOver) -> None:
+        """The batch's time is up: take back what waits, and end the connections that have its mails in hand."""
+        mine = [parcel for parcel in self._queue if parcel.hand_over is hand_over]
+        for parcel in mine:
+            self._queue.remove(parcel)
+            self.finished(parcel, NotSent(TOO_LATE))
+        for connection in [connection for connection in self._live if connection.holds(hand_over)]:
+            connection.give_up("the batch's deadline passed")
+        # What only its envelope was out for came back to the queue.
+        for parcel in [parcel for parcel in self._queue if parcel.hand_over is hand_over]:
+            self._queue.remove(parcel)
+            self.finished(parcel, NotSent(TOO_LATE))
+
+    # The connections' side
+
+    def next_parcel(self) -> Parcel | None:
+        """See `smtp_connection.Owner`."""
+        while self._queue:
+            parcel = self._queue.popleft()
+            if parcel.hand_over.may_go():
+                return parcel
+            self.finished(parcel, NotSent(TOO_LATE))
+        return None
+
+    def put_back(self, parcel: Parcel) -> None:
+        """See `smtp_connection.Owner`."""
+        self._queue.appendleft(parcel)
+        self._work()
+
+    def finished(self, parcel: Parcel, outcome: Outcome) -> None:
+        """See `smtp_connection.Owner`."""
+        parcel.hand_over.answer(parcel.mail, outcome)
+        sending = self._sendings.get(parcel.hand_over)
+        if sending is not None:
+            sending.outstanding -= 1
+            if sending.outstanding == 0:
+                sending.done.set()
+        self._window.give(1)
+
+    def closed(self, connection: SmtpConnection) -> None:
+        """See `smtp_connection.Owner`."""
+        self._live.discard(connection)
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """Give waiting mails to idle connections, and open more where there are not enough."""
+        for connection in tuple(self._live):
+            if not self._queue:
+                return
+            connection.kick()
+        room = self._most_connections - len(self._live) - len(self._opening)
+        for _ in range(min(room, len(self._queue))):
+            self._open()
+
+    # Opening
+
+    async def _connected(self) -> None:
+        """Return once there is a connection. Raises ProviderUnreachable."""
+        if self._live:
+            return
+        task = next(iter(self._opening), None) or self._open()
+        await asyncio.wait([task])
+        error = task.exception()
+        if error is not None and not self._live:
+            raise error
+
+    def _open(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._open_connection(), name=f"open {self.name} connection")
+        self._opening.add(task)
+        task.add_done_callback(self._opened)
+        return task
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        log.warning("no connection to the provider", provider=self.name, error=str(error))
+        if not self._live and not self._opening:
+            stranded, self._queue = self._queue, deque()
+            for parcel in stranded:
+                self.finished(parcel, Failed(str(error), is_providers_fault=True))
+
+    async def _open_connection(self) -> None:
+        client = self._client()
+        try:
+            await client.connect()
+            if client.is_ehlo_or_helo_needed:
+                try:
+                    await client.ehlo()
+                except aiosmtplib.SMTPHeloError:
+                    await client.helo()
+        except (aiosmtplib.SMTPException, OSError, ssl.SSLError, ValueError) as error:
+            client.close()
+            raise ProviderUnreachable(
+                f"{self.name} ({self._server.host}:{self._server.port}): {_words(error)}"
+            ) from None
+        transport = cast(asyncio.Transport, client.transport)
+        extensions = _extensions(client)
+        self._eight_bit = extensions.eight_bit and all(other.extensions.eight_bit for other in self._live)
+        connection = SmtpConnection(self, transport, extensions, self._limits)
+        transport.set_protocol(connection)
+        client.transport = client.protocol = None
+        if transport.is_closing() or self._is_closing:
+            connection.give_up("closed while it was opened")
+            raise ProviderUnreachable(f"{self.name} ({self._server.host}): the server closed the connection at once")
+        self._live.add(connection)
+        connection.kick()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        server = self._server
+        return aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.username or None,
+            password=server.password.reveal() or None,
+            use_tls=server.encryption == "tls",
+            start_tls=server.encryption == "starttls",
+            timeout=min(CONNECT_SECONDS, self._limits.answer_seconds),
+            local_hostname=socket.gethostname(),
+        )
+
+    async def close(self) -> None:
+        """Finish politely; nothing is in hand any more when the worker closes its providers."""
+        self._is_closing = True
+        for task in tuple(self._opening):
+            task.cancel()
+        for connection in tuple(self._live):
+            connection.retire()
+        # One turn of the loop lets the goodbyes out.
+        await asyncio.sleep(0)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return f"{error.code} {error.message}"
+    return str(error) or type(error).__name__
+
+
+def _extensions(client: aiosmtplib.SMTP) -> Extensions:
+    offered = client.esmtp_extensions
+    size = offered.get("size")
+    return Extensions(
+        pipelining="pipelining" in offered,
+        eight_bit="8bitmime" in offered,
+        smtputf8="smtputf8" in offered,
+        size=None if size is None else int(size) if size.isdigit() else 0,
+    )

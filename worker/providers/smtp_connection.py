@@ -1,0 +1,359 @@
+"""One SMTP connection at work: RFC 5321 with PIPELINING (RFC 2920), one round trip a mail.
+
+RFC 2920 lets a message's content open the next group of commands, so the content of one mail and the envelope of the
+next leave in one write. If the connection dies then, the mail whose content went is Unknown; the one of which only the
+envelope went was not sent and goes over another connection. Without PIPELINING it is one command at a time.
+
+Opening a connection, TLS and AUTH are `smtp.py`'s part. This class is driven by the event loop alone: no task, no
+stream, no await per mail.
+"""
+
+import asyncio
+from collections import deque
+from enum import Enum, auto
+from typing import Protocol
+
+import msgspec
+
+from worker.compose import Message
+from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unknown
+from worker.providers.base import TOO_LATE, HandOver
+
+# A reply line longer than this is not SMTP (RFC 5321 allows 512).
+LONGEST_REPLY = 8192
+# A mail whose envelope is lost twice is told so: the third connection would not be better.
+MOST_ENVELOPES = 2
+
+
+class Extensions(msgspec.Struct, frozen=True):
+    """What the server offered in its EHLO reply."""
+
+    pipelining: bool
+    eight_bit: bool
+    smtputf8: bool
+    size: int | None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How long and how often a connection is used."""
+
+    answer_seconds: float
+    idle_seconds: float
+    mails: int
+
+
+class Parcel:
+    """A mail on its way over some connection."""
+
+    __slots__ = ("envelopes", "hand_over", "mail", "message", "noted")
+
+    def __init__(self, mail: Mail, message: Message, hand_over: HandOver) -> None:
+        self.mail = mail
+        self.message = message
+        self.hand_over = hand_over
+        self.envelopes = 0
+        self.noted: list[str] = []
+
+
+class Owner(Protocol):
+    """What a connection needs of its pool."""
+
+    def next_parcel(self) -> Parcel | None:
+        """The next mail to take, if any waits."""
+
+    def put_back(self, parcel: Parcel) -> None:
+        """A mail that another connection must take."""
+
+    def finished(self, parcel: Parcel, outcome: Outcome) -> None:
+        """A mail's end."""
+
+    def closed(self, connection: "SmtpConnection") -> None:
+        """This connection takes no more mails."""
+
+
+class _Expect(Enum):
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    CONTENT = auto()
+    RSET = auto()
+
+
+class SmtpConnection(asyncio.Protocol):
+    """An open, authenticated connection. `kick` makes it look for work; it goes on by itself while there is some."""
+
+    def __init__(self, owner: Owner, transport: asyncio.Transport, extensions: Extensions, limits: Limits) -> None:
+        self.extensions = extensions
+        self._owner = owner
+        self._transport = transport
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._expected: deque[_Expect] = deque()
+        self._unsent: deque[tuple[_Expect, bytes]] = deque()
+        self._tail = b""
+        self._words: list[str] = []
+        self._content: Parcel | None = None
+        self._envelope: Parcel | None = None
+        self._recipients = 0
+        self._problem: Outcome | None = None
+        self._needs_reset = False
+        self._is_retiring = False
+        self._is_closed = False
+        self._mails = 0
+        self._last_write = self._loop.time()
+        self._timer = self._loop.call_later(limits.idle_seconds, self._look_at_the_clock)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it would take a mail now."""
+        return self._content is None and self._envelope is None and not self._is_closed and not self._is_retiring
+
+    def kick(self) -> None:
+        """Look for work."""
+        if self.is_idle:
+            self._write(self._next_envelope())
+
+    def holds(self, hand_over: HandOver) -> bool:
+        """Whether it has a mail of this batch in hand."""
+        return any(parcel is not None and parcel.hand_over is hand_over for parcel in (self._content, self._envelope))
+
+    def retire(self) -> None:
+        """Take no more mails; finish what is in hand."""
+        self._is_retiring = True
+        self._go_on()
+
+    def give_up(self, why: str) -> None:
+        """End the connection now, answers or not."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._timer.cancel()
+        self._transport.abort()
+        self._release(why)
+
+    # What asyncio calls
+
+    def data_received(self, data: bytes) -> None:
+        """Replies, in any cut."""
+        if self._tail:
+            data = self._tail + data
+        *lines, self._tail = data.split(b"\n")
+        if len(self._tail) > LONGEST_REPLY:
+            self.give_up("the server sent a line that is not SMTP")
+        for line in lines:
+            if self._is_closed:
+                return
+            self._line(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, by the server's doing or the network's."""
+        if not self._is_closed:
+            self.give_up(f"the connection was lost ({exc})" if exc else "the server closed the connection")
+
+    # Replies
+
+    def _line(self, line: bytes) -> None:
+        code, text = line[:3], line[4:].strip().decode("utf-8", "replace")
+        if not code.isdigit() or line[3:4] not in (b" ", b"-", b"", b"\r"):
+            self.give_up("the server sent a line that is not SMTP")
+            return
+        if line[3:4] == b"-":
+            if len(self._words) < 100:
+                self._words.append(text)
+            return
+        if self._words:
+            text = " ".join((*self._words, text))
+            self._words.clear()
+        self._reply(int(code), f"{code.decode('ascii')} {text}")
+
+    def _reply(self, code: int, words: str) -> None:
+        if code == 421:
+            self._is_retiring = True
+        if not self._expected:
+            self.give_up(f"unexpected reply: {words}")
+            return
+        expected = self._expected.popleft()
+        if expected is _Expect.CONTENT:
+            self._content_answered(code, words)
+        elif expected is _Expect.MAIL:
+            if code // 100 != 2:
+                self._problem = Failed(words, is_providers_fault=True)
+        elif expected is _Expect.RCPT:
+            self._recipient_answered(code, words)
+        elif expected is _Expect.DATA:
+            self._data_answered(code, words)
+        elif code // 100 != 2:
+            self._is_retiring = True
+        if self._unsent and not self._expected:
+            self._send_next_command()
+
+    def _recipient_answered(self, code: int, words: str) -> None:
+        number, self._recipients = self._recipients, self._recipients + 1
+        if code // 100 == 2 or self._envelope is None:
+            return
+        if number > 0:
+            address = self._envelope.message.recipients[number]
+            self._envelope.noted.append(f"{address.rpartition('@')[2]}: {words}")
+        elif self._problem is None:
+            if code // 100 == 5:
+                self._problem = Refused(words)
+            else:
+                self._problem = Failed(words, is_providers_fault=code == 421)
+
+    def _data_answered(self, code: int, words: str) -> None:
+        parcel, self._envelope = self._envelope, None
+        assert parcel is not None
+        if code == 354:
+            if self._problem is None and parcel.hand_over.may_go():
+                self._write_content(parcel)
+                return
+            # The server now waits for content that must not go: only closing takes the mail back.
+            outcome = self._problem or NotSent(TOO_LATE)
+            self._owner.finished(parcel, outcome)
+            self.give_up("a mail was taken back")
+            return
+        self._needs_reset = True
+        self._owner.finished(parcel, self._problem or Failed(words, is_providers_fault=True))
+        self._go_on()
+
+    def _content_answered(self, code: int, words: str) -> None:
+        parcel, self._content = self._content, None
+        assert parcel is not None
+        if code // 100 == 2:
+            if parcel.noted:
+                words = f"{words} (refused for {'; '.join(parcel.noted)})"
+            self._owner.finished(parcel, Accepted(parcel.message.message_id, words))
+        elif code // 100 == 5:
+            self._owner.finished(parcel, Refused(words))
+        else:
+            self._owner.finished(parcel, Failed(words, is_providers_fault=code == 421))
+        if self._envelope is None:
+            self._go_on()
+
+    # Commands
+
+    def _go_on(self) -> None:
+        if self._content is not None or self._envelope is not None or self._is_closed:
+            return
+        if self._is_retiring or self._mails >= self._limits.mails:
+            self._quit()
+        else:
+            self._write(self._next_envelope())
+
+    def _next_envelope(self) -> bytes:
+        """Take the next mail; its commands, or with no PIPELINING the first of them."""
+        if self._is_retiring or self._mails >= self._limits.mails:
+            return b""
+        parcel = self._owner.next_parcel()
+        while parcel is not None and (refusal := self._unfit(parcel.message)) is not None:
+            self._owner.finished(parcel, refusal)
+            parcel = self._owner.next_parcel()
+        if parcel is None:
+            return b""
+        self._envelope = parcel
+        self._problem = None
+        self._recipients = 0
+        self._mails += 1
+        return self._group(self._commands(parcel.message))
+
+    def _unfit(self, message: Message) -> Outcome | None:
+        """Why this server cannot take a message at all."""
+        offered = self.extensions
+        if message.is_8bit and not offered.eight_bit:
+            return Failed("the server offers 8BITMIME on some connections only", is_providers_fault=True)
+        if message.needs_smtputf8 and not offered.smtputf8:
+            return Failed("the server does not offer SMTPUTF8, which the address needs", is_providers_fault=True)
+        if offered.size and len(message.content) > offered.size:
+            return Refused(f"the message has {len(message.content):,} bytes, the server takes {offered.size:,}")
+        return None
+
+    def _commands(self, message: Message) -> list[tuple[_Expect, bytes]]:
+        mail = f"MAIL FROM:<{message.sender}>"
+        if self.extensions.size is not None:
+            mail += f" SIZE={len(message.content)}"
+        if message.is_8bit:
+            mail += " BODY=8BITMIME"
+        if message.needs_smtputf8:
+            mail += " SMTPUTF8"
+        commands = [(_Expect.MAIL, f"{mail}\r\n".encode())]
+        if self._needs_reset:
+            self._needs_reset = False
+            commands.insert(0, (_Expect.RSET, b"RSET\r\n"))
+        commands.extend((_Expect.RCPT, f"RCPT TO:<{address}>\r\n".encode()) for address in message.recipients)
+        commands.append((_Expect.DATA, b"DATA\r\n"))
+        return commands
+
+    def _group(self, commands: list[tuple[_Expect, bytes]]) -> bytes:
+        if self.extensions.pipelining:
+            self._expected.extend(expect for expect, _ in commands)
+            return b"".join(command for _, command in commands)
+        self._unsent.extend(commands)
+        expect, command = self._unsent.popleft()
+        self._expected.append(expect)
+        return command
+
+    def _send_next_command(self) -> None:
+        """Without PIPELINING: the next one, unless the mail has failed already."""
+        if self._problem is not None and self._envelope is not None:
+            parcel, self._envelope = self._envelope, None
+            self._unsent.clear()
+            self._needs_reset = True
+            self._owner.finished(parcel, self._problem)
+            self._go_on()
+            return
+        expect, command = self._unsent.popleft()
+        self._expected.append(expect)
+        self._write(command)
+
+    def _write_content(self, parcel: Parcel) -> None:
+        self._content = parcel
+        self._expected.append(_Expect.CONTENT)
+        content = parcel.message.content
+        if b"\n." in content:
+            content = content.replace(b"\r\n.", b"\r\n..")
+        following = self._next_envelope() if self.extensions.pipelining else b""
+        self._write(b"".join((content, b".\r\n", following)))
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._last_write = self._loop.time()
+            self._transport.write(data)
+
+    # Ends
+
+    def _quit(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._timer.cancel()
+            self._transport.write(b"QUIT\r\n")
+            self._transport.close()
+            self._owner.closed(self)
+
+    def _release(self, why: str) -> None:
+        """Give back what was in hand when the connection ended."""
+        content, self._content = self._content, None
+        envelope, self._envelope = self._envelope, None
+        self._owner.closed(self)
+        if content is not None:
+            self._owner.finished(content, Unknown(f"no answer to the content: {why}"))
+        if envelope is not None and self._problem is not None:
+            self._owner.finished(envelope, self._problem)
+        elif envelope is not None:
+            # Behind a content it was only in the wrong place; alone, it may be what the server dislikes.
+            envelope.envelopes += 0 if content is not None else 1
+            if envelope.envelopes < MOST_ENVELOPES:
+                self._owner.put_back(envelope)
+            else:
+                self._owner.finished(envelope, Failed(f"no answer to the envelope: {why}", is_providers_fault=True))
+
+    def _look_at_the_clock(self) -> None:
+        """Neither an answer nor an idle connection is waited for longer than the limits say."""
+        silent = self._loop.time() - self._last_write
+        limit = self._limits.idle_seconds if self.is_idle else self._limits.answer_seconds
+        if silent < limit:
+            pause = min(limit - silent, self._limits.idle_seconds, self._limits.answer_seconds)
+            self._timer = self._loop.call_later(pause + 0.01, self._look_at_the_clock)
+        elif self.is_idle:
+            self._quit()
+        else:
+            self.give_up(f"nothing came for {silent:.0f} s")

@@ -1,0 +1,223 @@
+"""The settings: every environment variable that this package reads, its type, its limits and what it means.
+
+The environment is read here and nowhere else, a `.env` file in the working folder included; the environment wins.
+`docs/configuration.md` and `.env.example` are generated from this module.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from worker.errors import SettingsError
+
+
+class Secret:
+    """A text that shows itself only when asked by name."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __repr__(self) -> str:
+        return "***" if self._text else "(not set)"
+
+
+Text = Annotated[str, Meta(description="text")]
+Port = Annotated[int, Meta(ge=1, le=65535, description="a port, 1 to 65535")]
+Address = Annotated[str, Meta(pattern=r"^[^\s@<>,;]+@[^\s@<>,;]+$", description="one address, like mail@example.com")]
+OptionalAddress = Annotated[
+    str,
+    Meta(pattern=r"^$|^[^\s@<>,;]+@[^\s@<>,;]+$", description="one address, like mail@example.com, or nothing"),
+]
+Encryption = Literal["none", "starttls", "tls"]
+ProviderName = Literal["smtp", "smtp_fallback"]
+
+
+def _whole(least: int, most: int) -> Any:
+    return Meta(ge=least, le=most, description=f"a whole number, {least} to {most}")
+
+
+def _seconds(least: float, most: float) -> Any:
+    return Meta(ge=least, le=most, description=f"seconds, {least:g} to {most:g}")
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in force. Field names are the variables' names in lower case; `DOCS` says what each means."""
+
+    worker_name: Text = msgspec.field(default_factory=_worker_name)
+    environment: Literal["development", "staging", "production"] = "development"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    worker_concurrency: Annotated[int, _whole(2, 100)] = 10
+    worker_batch_size: Annotated[int, _whole(1, 1000)] = 50
+
+    db_host: Text = "localhost"
+    db_port: Port = 5432
+    db_name: Text = "email"
+    db_user: Text = "email"
+    db_password: Secret = Secret()
+    db_ssl_mode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+
+    email_provider_primary: ProviderName = "smtp"
+    email_provider_fallback: Literal["", "smtp", "smtp_fallback"] = ""
+    email_from_address: Address = "noreply@localhost"
+    email_from_name: Text = ""
+    email_reply_to: OptionalAddress = ""
+    email_unsubscribe_url: Text = ""
+
+    smtp_host: Text = "localhost"
+    smtp_port: Port = 25
+    smtp_username: Text = ""
+    smtp_password: Secret = Secret()
+    smtp_encryption: Encryption = "starttls"
+    smtp_fallback_host: Text = ""
+    smtp_fallback_port: Port = 25
+    smtp_fallback_username: Text = ""
+    smtp_fallback_password: Secret = Secret()
+    smtp_fallback_encryption: Encryption = "starttls"
+    smtp_connection_mails: Annotated[int, _whole(1, 1_000_000)] = 1000
+    smtp_connection_idle_seconds: Annotated[float, _seconds(1, 3600)] = 30.0
+
+    email_job_concurrency: Annotated[int, _whole(1, 200)] = 10
+    email_job_batch_size: Annotated[int, _whole(1, 1000)] = 50
+    email_job_timeout_seconds: Annotated[float, _seconds(1, 3600)] = 300.0
+    email_batch_deadline_seconds: Annotated[float, _seconds(3, 600)] = 30.0
+    email_retry_delay_seconds: Annotated[float, _seconds(0, 86400)] = 60.0
+    email_max_retries: Annotated[int, _whole(0, 100)] = 3
+    email_doubt_seconds: Annotated[float, _seconds(0, 86400)] = 120.0
+    email_max_message_bytes: Annotated[int, _whole(10_000, 100_000_000)] = 25_000_000
+
+
+DOCS: dict[str, str] = {
+    "worker_name": "Names this process in logs, in the journal and in Postgres. Default: host and process id.",
+    "environment": "In production logs are JSON and EMAIL_FROM_ADDRESS must be set.",
+    "log_level": "INFO is a line per batch, DEBUG a line per mail.",
+    "worker_concurrency": "Batches at once. The process holds up to this many connections to Postgres, plus 6.",
+    "worker_batch_size": "Rows claimed per transaction.",
+    "db_host": "Where Postgres is: a host, or the folder of its socket. Never a pooler.",
+    "db_port": "Its port.",
+    "db_name": "Its database.",
+    "db_user": "The role to connect as.",
+    "db_password": "Its password, if it needs one.",
+    "db_ssl_mode": "libpq's sslmode.",
+    "email_provider_primary": "The provider that is tried first.",
+    "email_provider_fallback": "The one that gets a mail when the first definitely failed. Empty: none.",
+    "email_from_address": "The sender of every mail, unless a job's options name another.",
+    "email_from_name": "The sender's name as recipients see it; templates see it as brand.name.",
+    "email_reply_to": "Where answers go. Empty: to the sender.",
+    "email_unsubscribe_url": (
+        "For types with opt-out: the link of List-Unsubscribe. {id} becomes the job's id, {email} the address."
+    ),
+    "smtp_host": "The SMTP server.",
+    "smtp_port": "Its port: 25, 587 for starttls, 465 for tls.",
+    "smtp_username": "User for AUTH. Empty: no AUTH.",
+    "smtp_password": "Its password.",
+    "smtp_encryption": "starttls (refused if not offered), tls from the first byte, or none. Certificates are checked.",
+    "smtp_fallback_host": "The second SMTP server, provider smtp_fallback.",
+    "smtp_fallback_port": "As SMTP_PORT.",
+    "smtp_fallback_username": "As SMTP_USERNAME.",
+    "smtp_fallback_password": "As SMTP_PASSWORD.",
+    "smtp_fallback_encryption": "As SMTP_ENCRYPTION.",
+    "smtp_connection_mails": "Mails over one connection before it is replaced.",
+    "smtp_connection_idle_seconds": "How long an unused connection is kept.",
+    "email_job_concurrency": "Connections per provider.",
+    "email_job_batch_size": "Mails per call to a provider that takes many.",
+    "email_job_timeout_seconds": "Longest wait for a provider's answer; the batch deadline cuts it shorter.",
+    "email_batch_deadline_seconds": (
+        "A batch ends by then: what is handed over and unanswered is unknown. No hand-over in its last third."
+    ),
+    "email_retry_delay_seconds": "Wait before the first retry; doubles with each.",
+    "email_max_retries": "Retries of a job that, like its type, names none itself.",
+    "email_doubt_seconds": "How long an effectively_once job waits for evidence before it is sent again.",
+    "email_max_message_bytes": "Largest message, attachments included; a larger one is dead.",
+}
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings in force. Raises SettingsError with every wrong variable, one line each."""
+    given = _environment() if environment is None else environment
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for field in msgspec.structs.fields(Settings):
+        variable = field.name.upper()
+        text = given.get(variable)
+        if text is None or (text == "" and field.name.startswith("db_")):
+            continue
+        try:
+            values[field.name] = _convert(text, field.type)
+        except msgspec.ValidationError:
+            shown = Secret(text) if field.type is Secret else repr(text)
+            wrong.append(f"{variable}={shown} is not allowed: it must be {allowed(field.type)}.")
+    if not wrong:
+        settings = Settings(**values)
+        wrong = _contradictions(settings)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return settings
+
+
+def _environment() -> dict[str, str]:
+    """The process environment over the `.env` file of the working folder."""
+    if not Path(".env").is_file():
+        return dict(os.environ)
+    from dotenv import dotenv_values
+
+    return {key: value for key, value in dotenv_values(".env").items() if value is not None} | dict(os.environ)
+
+
+def _convert(text: str, kind: Any) -> Any:
+    if kind is Secret:
+        return Secret(text)
+    if "\x00" in text or "\n" in text or "\r" in text:
+        raise msgspec.ValidationError
+    return msgspec.convert(text.strip(), kind, strict=False)
+
+
+def allowed(kind: Any) -> str:
+    """What a variable of this type may be, in words."""
+    if kind is Secret:
+        return "one line of text"
+    if get_origin(kind) is Literal:
+        return " or ".join(choice or "(empty)" for choice in get_args(kind))
+    return str(kind.__metadata__[0].description)
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Settings that are right one by one and wrong together."""
+    wrong = []
+    if settings.environment == "production" and settings.email_from_address == "noreply@localhost":
+        wrong.append("EMAIL_FROM_ADDRESS is not set: in production it must be the sender's address.")
+    if settings.email_provider_fallback == settings.email_provider_primary:
+        wrong.append(
+            f"EMAIL_PROVIDER_FALLBACK={settings.email_provider_fallback!r} is the primary too: "
+            "it must be another provider, or empty."
+        )
+    used = (settings.email_provider_primary, settings.email_provider_fallback)
+    if "smtp_fallback" in used and not settings.smtp_fallback_host:
+        wrong.append("SMTP_FALLBACK_HOST is not set, but the provider smtp_fallback needs it.")
+    url = settings.email_unsubscribe_url
+    if url and (urlsplit(url).scheme not in ("https", "http", "mailto") or not url.isprintable() or " " in url):
+        wrong.append(f"EMAIL_UNSUBSCRIBE_URL={url!r} is not allowed: it must be an https: or mailto: address.")
+    return wrong
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """Every variable with its value in force, secrets masked."""
+    return {name.upper(): str(getattr(settings, name)) for name in settings.__struct_fields__}

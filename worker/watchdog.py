@@ -1,0 +1,89 @@
+"""A thread that decides whether Postgres is lost, and ends the process when it is.
+
+It makes a round trip every second on a connection of its own. None within 8 s, whatever the reason (gone, frozen, or a
+network that swallows packets), and the process exits at once with status 70, during a shutdown too: the locks of its
+claims are gone or will be, the journal knows what was in a provider's hands, and a supervisor starts it again. A thread,
+because an event loop waiting for a frozen server never gets to notice.
+
+The same connection listens for changes of templates and types.
+"""
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import structlog
+
+from worker.db import connection_parameters
+from worker.settings import Settings
+
+LOST_AFTER_SECONDS = 8.0
+ROUND_TRIP_EVERY_SECONDS = 1.0
+EXIT_STATUS = 70
+
+log = structlog.get_logger(__name__)
+
+
+class Watchdog:
+    """Started and stopped with the worker. `on_catalog_change` is called in its thread."""
+
+    def __init__(self, settings: Settings, on_catalog_change: Callable[[], None]) -> None:
+        self._parameters = connection_parameters(settings, "email-worker watchdog")
+        self._on_catalog_change = on_catalog_change
+        self._stopped = threading.Event()
+        self._last_answer = time.monotonic()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch; from now on Postgres has 8 s to answer."""
+        self._last_answer = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching, after everything else has let go of Postgres."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._watch_connection()
+            except (psycopg.Error, OSError) as error:
+                log.warning("watchdog lost its connection", error=str(error).strip())
+            self._give_up_when_lost()
+            self._stopped.wait(0.2)
+
+    def _watch_connection(self) -> None:
+        with psycopg.connect(**self._parameters, autocommit=True) as connection:
+            connection.execute(b"LISTEN email_catalog")
+            # Whatever changed while nobody listened.
+            self._on_catalog_change()
+            while not self._stopped.is_set():
+                # A change is heard at once; an answer is asked for every second.
+                select.select([connection.pgconn.socket], [], [], ROUND_TRIP_EVERY_SECONDS)
+                self._round_trip(connection)
+
+    def _round_trip(self, connection: psycopg.Connection[Any]) -> None:
+        """One answer from the server, or none: never blocks beyond the moment at which Postgres counts as lost."""
+        server = connection.pgconn
+        server.send_query(b"SELECT 1")
+        server.flush()
+        while server.is_busy():
+            self._give_up_when_lost()
+            readable, _, _ = select.select([server.socket], [], [], 0.5)
+            if readable:
+                server.consume_input()
+        while server.get_result() is not None:
+            pass
+        self._last_answer = time.monotonic()
+        while server.notifies() is not None:
+            self._on_catalog_change()
+
+    def _give_up_when_lost(self) -> None:
+        silent = time.monotonic() - self._last_answer
+        if silent > LOST_AFTER_SECONDS and not self._stopped.is_set():
+            log.error("Postgres does not answer, exiting", silent_seconds=round(silent, 1), exit_status=EXIT_STATUS)
+            os._exit(EXIT_STATUS)

@@ -1,0 +1,104 @@
+"""Templates on the workbench: lint, preview, sync. For people at a command line, never used by a running worker."""
+
+import json
+import tempfile
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from jinja2 import meta
+from psycopg.types.json import Jsonb
+
+from worker.catalog import SHIPPED_LOCALE, shipped_names, shipped_source
+from worker.db import query
+from worker.errors import TemplateError
+from worker.job import Content
+from worker.render import HTML, RESERVED, TEMPLATE_FOLDER, TEXT, Brand, TemplateSource, compile_template, limits, render
+from worker.settings import Settings
+
+SUBJECT_LENGTH = 120
+
+
+def names() -> list[str]:
+    """The shipped templates."""
+    return shipped_names()
+
+
+def lint(name: str, settings: Settings) -> str | None:
+    """What is wrong with a template, or None: it must compile, and render its own sample data."""
+    try:
+        content = preview(name, settings)
+    except TemplateError as error:
+        return str(error)
+    if len(content.subject) > SUBJECT_LENGTH:
+        return f"the sample's subject has {len(content.subject)} characters, {SUBJECT_LENGTH} are readable"
+    return None
+
+
+def preview(name: str, settings: Settings, data: Path | None = None) -> Content:
+    """A shipped template rendered with its sample, or with the data of a file. Raises TemplateError."""
+    template = compile_template(shipped_source(name))
+    sample = _sample(data or TEMPLATE_FOLDER / name / "sample.json")
+    variables: dict[str, Any] = {
+        **sample.get("data", {}),
+        "recipient": {"name": None, "email": "ann@example.com"} | sample.get("recipient", {}),
+        "brand": Brand(settings.email_from_name or settings.email_from_address, settings.email_from_address),
+        "unsubscribe_url": settings.email_unsubscribe_url or None,
+        "locale": SHIPPED_LOCALE,
+    }
+    with limits():
+        return render(template, variables)
+
+
+def _sample(file: Path) -> dict[str, Any]:
+    try:
+        sample = json.loads(file.read_text())
+    except OSError as error:
+        raise TemplateError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise TemplateError(f"{file} is not JSON: {error}") from None
+    if not isinstance(sample, dict):
+        raise TemplateError(f'{file} must hold an object such as {{"recipient": {{…}}, "data": {{…}}}}')
+    return sample
+
+
+def show(name: str, content: Content) -> Path:
+    """Write the HTML into a file and open the browser on it."""
+    file = Path(tempfile.mkdtemp(prefix="email-preview-")) / f"{name}.html"
+    file.write_text(content.html)
+    webbrowser.open(file.as_uri())
+    return file
+
+
+def sync(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
+    """Store each shipped template that differs from the newest row as a new version; yields (name, what was done)."""
+    for name in shipped_names():
+        source = shipped_source(name)
+        compile_template(source)
+        row = connection.execute(query("newest_template"), {"name": name}).fetchone()
+        version = 0 if row is None else row[0]
+        if row is not None and row[1:] == (source.subject, source.html, source.text):
+            yield name, "unchanged"
+            continue
+        connection.execute(
+            query("store_template"),
+            {
+                "name": name,
+                "version": version + 1,
+                "subject": source.subject,
+                "html": source.html,
+                "text": source.text,
+                "variables": Jsonb(variables_of(source)),
+            },
+        )
+        yield name, f"version {version + 1}"
+
+
+def variables_of(source: TemplateSource) -> list[str]:
+    """The names of the data that a template mentions, optional ones included."""
+    found: set[str] = set()
+    for environment, text in ((TEXT, source.subject), (HTML, source.html), (TEXT, source.text or "")):
+        found |= meta.find_undeclared_variables(environment.parse(text))
+    return sorted(found - set(RESERVED))
