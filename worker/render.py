@@ -151,6 +151,7 @@ def _environment(*, autoescape: bool) -> MailEnvironment:
 
 HTML = _environment(autoescape=True)
 TEXT = _environment(autoescape=False)
+GLOBALS: dict[str, Any] = dict(HTML.globals)
 _clock = RenderClock()
 
 
@@ -168,7 +169,7 @@ def compile_template(source: TemplateSource) -> MailTemplate:
 def _compile(environment: MailEnvironment, source: str, label: str) -> jinja2.Template:
     try:
         code = environment.compile(source, name=label, filename=label)
-        return environment.template_class.from_code(environment, code, environment.make_globals(None))
+        return environment.template_class.from_code(environment, code, dict(environment.globals))
     except jinja2.TemplateSyntaxError as error:
         where = error.name or label
         raise TemplateError(f"template {where}, line {error.lineno}: {error.message}") from None
@@ -193,7 +194,7 @@ def _render_or_error(
     job: Job, template: MailTemplate, brand: Brand, unsubscribe_url: str | None
 ) -> Content | TemplateError:
     try:
-        variables = _decode_object(job.data) if job.data else {}
+        variables = GLOBALS | _decode_object(job.data) if job.data else dict(GLOBALS)
         variables["recipient"] = {"email": job.recipient_email, "name": job.recipient_name}
         variables["brand"] = brand
         variables["unsubscribe_url"] = unsubscribe_url
@@ -206,7 +207,10 @@ def _render_or_error(
 def render(
     template: MailTemplate, variables: dict[str, Any], subject: str | None = None, html: str | None = None
 ) -> Content:
-    """The three parts of one mail; a given subject or HTML stands instead of the template's. Raises TemplateError."""
+    """The three parts of one mail; a given subject or HTML stands instead of the template's. Raises TemplateError.
+
+    `variables` begin with GLOBALS: they are the whole of what the template sees.
+    """
     if subject is None:
         subject = " ".join(_render_part(template.subject, variables).split())
     if html is not None:
@@ -220,7 +224,8 @@ def render(
 def _render_part(template: jinja2.Template, variables: dict[str, Any]) -> str:
     _clock.start()
     try:
-        parts = list(template.root_render_func(template.new_context(variables)))
+        # Shared: the variables are the context; copying them three times a mail would cost more than it guards.
+        parts = list(template.root_render_func(template.new_context(variables, shared=True)))
         if sum(map(len, parts)) > PART_CHARACTERS:
             raise TemplateError(f"template {template.name}: its output exceeds {PART_CHARACTERS:,} characters")
         return "".join(parts)

@@ -15,7 +15,7 @@ from worker.catalog import SHIPPED_LOCALE, shipped_names, shipped_source
 from worker.db import query
 from worker.errors import TemplateError
 from worker.job import Content
-from worker.render import HTML, RESERVED, TEMPLATE_FOLDER, TEXT, Brand, TemplateSource, compile_template, limits, render
+from worker.render import GLOBALS, HTML, RESERVED, TEMPLATE_FOLDER, TEXT, Brand, TemplateSource, compile_template, limits, render
 from worker.settings import Settings
 
 SUBJECT_LENGTH = 120
@@ -42,6 +42,7 @@ def preview(name: str, settings: Settings, data: Path | None = None) -> Content:
     template = compile_template(shipped_source(name))
     sample = _sample(data or TEMPLATE_FOLDER / name / "sample.json")
     variables: dict[str, Any] = {
+        **GLOBALS,
         **sample.get("data", {}),
         "recipient": {"name": None, "email": "ann@example.com"} | sample.get("recipient", {}),
         "brand": Brand(settings.email_from_name or settings.email_from_address, settings.email_from_address),
