@@ -140,3 +140,7 @@ def _sync(_: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, "email-worker template sync") as connection:
         for name, what in workshop.sync(connection):
             print(f"{what:10}{name}")
+
+
+if __name__ == "__main__":
+    main()
