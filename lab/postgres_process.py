@@ -55,7 +55,7 @@ def spawn(command: list[str], account: Account | None, log: Path) -> subprocess.
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop the server in our own order
-            preexec_fn=_quit_with_parent if in_main_thread else None,  # noqa: PLW1509 (one system call only)
+            preexec_fn=_quit_with_parent if in_main_thread else None,  # one system call only
         )
 
 

@@ -70,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open_ledger(path: Path | None) -> int | None:
-    return (
-        None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    )
+    return None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def _prepare_maildir(folder: Path | None) -> int:

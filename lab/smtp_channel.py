@@ -25,9 +25,7 @@ class EndedError(Exception):
 class Channel:
     """The lines, contents and replies of one connection."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: ConnectionRecord
-    ) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: ConnectionRecord) -> None:
         self._reader = reader
         self._writer = writer
         self._record = record

@@ -194,9 +194,7 @@ class Conversation:
             return
         else:
             succeeded = await self._login(mechanism.upper(), initial or None, self._offer.credentials)
-            await self._reply(
-                self._plain("235 2.7.0 welcome" if succeeded else "535 5.7.8 wrong user or password")
-            )
+            await self._reply(self._plain("235 2.7.0 welcome" if succeeded else "535 5.7.8 wrong user or password"))
         if succeeded:
             self._record.user = self._offer.credentials.user if self._offer.credentials else ""
 

@@ -55,7 +55,7 @@ def query(name: str) -> bytes:
 def connection_parameters(
     settings: Settings, application: str, *, planned: bool = False, **session: str
 ) -> dict[str, Any]:
-    """Keyword arguments for `psycopg.connect`; `planned` leaves the planner its own choice, for statements of people."""
+    """Keyword arguments for `psycopg.connect`; `planned` leaves the planner its own choice."""
     chosen = _SESSION | session
     if planned:
         chosen = {key: value for key, value in chosen.items() if not key.startswith(("enable_", "plan_"))}

@@ -4,7 +4,6 @@ This is the only module that knows the order of the steps. The claim's locks are
 dies frees its jobs at once; what was in a provider's hands then is in the journal, and `worker.retry` decides by it.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,127 +14,24 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
+from worker.batch import Batch, Passage, StopFlag
 from worker.catalog import Catalog
-from worker.claim import ClaimPositions, ClaimWatch, claim_jobs, watch_claim
-from worker.compose import Sender, unsubscribe_url
-from worker.db import query
-from worker.errors import ClaimLost, JournalUnavailable, TemplateError
-from worker.job import (
-    NO_OPTIONS,
-    AttemptState,
-    Content,
-    Job,
-    Mail,
-    NotSent,
-    Options,
-    Outcome,
-    Queue,
-    Resend,
-    Settlement,
-)
+from worker.claim import ClaimPositions, claim_jobs, watch_claim
+from worker.compose import Sender
+from worker.errors import ClaimLost, JournalUnavailable
+from worker.job import AttemptState, Job, Mail, NotSent, Queue, Resend, Settlement
 from worker.journal import Closing, Journal, outcome_row
 from worker.log import mask_address
-from worker.providers.base import TOO_LATE
+from worker.prepare import Unsendable, prepare
 from worker.providers.router import Router
-from worker.render import Brand, render_batch
-from worker.retry import RetryPolicy, clip, dead, expired, settle_doubt, settle_outcome
+from worker.retry import RetryPolicy, dead, expired, settle_doubt, settle_outcome
 from worker.settings import Settings
 from worker.settle import settle
 
-# After two thirds of the deadline nothing more is handed over: the rest is for answers.
-HAND_OVER_SHARE = 2 / 3
 # A doubt may turn up a second one when a worker without its lock still writes; a third is left to the next claim.
 MOST_ROUNDS = 3
 
-_decode_options = msgspec.json.Decoder(Options).decode
-
 log = structlog.get_logger(__name__)
-
-
-class StopFlag:
-    """Set once, when the process is asked to stop: no new claim, no new hand-over."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    @property
-    def is_set(self) -> bool:
-        """Whether we are stopping."""
-        return self.event.is_set()
-
-
-class Unsendable(msgspec.Struct):
-    """A job that ends without a hand-over: `error` None means expired."""
-
-    job: Job
-    attempt: int
-    error: str | None
-    retries: int = 0
-
-
-class Batch:
-    """One claim on its way: its time, its watch, and what has become of its mails."""
-
-    def __init__(self, queue: Queue, watch: ClaimWatch, stop: StopFlag, deadline_seconds: float) -> None:
-        now = asyncio.get_running_loop().time()
-        self.is_urgent = queue is Queue.TRANSACTIONAL
-        self.deadline = now + deadline_seconds
-        self.outcomes: dict[int, Outcome] = {}
-        self.providers: dict[int, str] = {}
-        self.questioned: dict[int, Job] = {}
-        self.settlements: list[Settlement] = []
-        self._last_call = now + deadline_seconds * HAND_OVER_SHARE
-        self._watch = watch
-        self._stop = stop
-        self._time = asyncio.get_running_loop().time
-
-    def may_go(self) -> bool:
-        """Whether content may still be handed over."""
-        return not self._watch.is_lost and not self._stop.is_set and self._time() < self._last_call
-
-
-class Passage:
-    """A batch's passage to one provider: the contract's `HandOver`."""
-
-    def __init__(self, batch: Batch, journal: Journal, provider: str, reason: str) -> None:
-        self.deadline = batch.deadline
-        self.is_urgent = batch.is_urgent
-        self.may_go = batch.may_go
-        self._batch = batch
-        self._journal = journal
-        self._provider = provider
-        self._reason = reason
-
-    async def admit(self, mails: Sequence[Mail]) -> list[Mail]:
-        """Journal the intents. A row that was there before is a question to the journal, not ours to send."""
-        if not mails:
-            return []
-        if not self.may_go():
-            for mail in mails:
-                self.answer(mail, NotSent(TOO_LATE))
-            return []
-        try:
-            new = await self._journal.open_intents(mails, self._provider, clip(self._reason))
-        except JournalUnavailable as error:
-            for mail in mails:
-                self.answer(mail, NotSent(str(error)))
-            return []
-        admitted = []
-        for mail in mails:
-            if mail.job.seq in new:
-                mail.is_journaled = True
-                admitted.append(mail)
-            else:
-                self._batch.questioned[mail.job.seq] = mail.job
-        return admitted
-
-    def answer(self, mail: Mail, outcome: Outcome) -> None:
-        """Keep what became of a mail, and take it down in the journal."""
-        seq = mail.job.seq
-        self._batch.outcomes[seq] = outcome
-        self._batch.providers[seq] = self._provider
-        if mail.is_journaled:
-            self._journal.record(seq, mail.attempt, outcome)
 
 
 class Delivery:
@@ -152,7 +48,6 @@ class Delivery:
         self._journal = journal
         self._router = router
         self._sender = sender
-        self._brand = Brand(sender.name or sender.address, sender.address)
         self._positions = {queue: ClaimPositions() for queue in Queue}
         self._tells_each_mail = settings.log_level == "DEBUG"
 
@@ -168,7 +63,7 @@ class Delivery:
         if not jobs:
             return 0
         try:
-            mails, unsendable = await self._render(connection, jobs)
+            mails, unsendable = await prepare(connection, jobs, self._catalog, self._sender)
             with watch_claim(connection) as watch:
                 batch = Batch(queue, watch, self.stop, self._deadline_seconds)
                 await self._send(batch, mails, unsendable)
@@ -181,37 +76,6 @@ class Delivery:
             raise
         self._log_batch(queue, len(jobs), batch, time.monotonic() - began)
         return len(jobs)
-
-    async def _render(
-        self, connection: AsyncConnection[Any], jobs: Sequence[Job]
-    ) -> tuple[list[Mail], list[Unsendable]]:
-        """Content for each job that can be sent; the others with the reason why not."""
-        await self._catalog.prepare(connection, jobs)
-        unsendable: list[Unsendable] = []
-        ready = []
-        urls: dict[str, str] = {}
-        for job in jobs:
-            try:
-                if job.is_expired:
-                    unsendable.append(Unsendable(job, job.attempt_no + 1, None))
-                    continue
-                options = await _options(connection, job)
-                policy = self._catalog.policy(job)
-                can_opt_out = policy is not None and policy.opt_out
-                if can_opt_out and self._sender.unsubscribe_url:
-                    urls[job.id] = unsubscribe_url(self._sender.unsubscribe_url, job)
-                ready.append((job, self._catalog.template(job), options, can_opt_out))
-            except (TemplateError, msgspec.DecodeError) as error:
-                problem = f"options: {error}" if isinstance(error, msgspec.DecodeError) else str(error)
-                unsendable.append(Unsendable(job, job.attempt_no + 1, problem))
-        contents = render_batch([(job, template) for job, template, _, _ in ready], self._brand, urls)
-        mails = []
-        for (job, _, options, can_opt_out), content in zip(ready, contents, strict=True):
-            if isinstance(content, Content):
-                mails.append(Mail(job, content, options, can_opt_out, job.attempt_no + 1))
-            else:
-                unsendable.append(Unsendable(job, job.attempt_no + 1, str(content)))
-        return mails, unsendable
 
     async def _send(self, batch: Batch, mails: list[Mail], unsendable: list[Unsendable]) -> None:
         """Send and end what can be, ask the journal about the rest, and send what it sends back."""
@@ -336,12 +200,3 @@ def _again(item: Mail | Unsendable, verdict: Resend) -> Mail | Unsendable:
     if isinstance(item, Mail):
         item.is_journaled = False
     return item
-
-
-async def _options(connection: AsyncConnection[Any], job: Job) -> Options:
-    """The job's options; large ones were left behind by the claim and are fetched for this job alone."""
-    if job.has_large_options:
-        cursor = await connection.execute(query("read_options"), {"id": job.id})
-        row = await cursor.fetchone()
-        return _decode_options(row[0]) if row else NO_OPTIONS
-    return _decode_options(job.options) if job.options else NO_OPTIONS

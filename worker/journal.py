@@ -166,7 +166,9 @@ class Journal:
 
     def record(self, seq: int, attempt: int, outcome: Outcome) -> None:
         """Take down an answer; it is in the database after FLUSH_SECONDS, or with the settle if that comes first."""
-        self.put_back([outcome_row(seq, attempt, outcome)])
+        self._outcomes[seq, attempt] = outcome_row(seq, attempt, outcome)
+        if self._flush_timer is None:
+            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_is_due)
 
     def take(self, keys: Iterable[AttemptKey]) -> list[OutcomeRow]:
         """Answers not written yet, for a settle to write. If it fails they must be put back."""

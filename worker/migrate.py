@@ -1,7 +1,7 @@
 """Bringing a database to this version's schema, and telling whether it is there.
 
-`sql/migrations/` is applied in order, each file once, in its own transaction; `sql/api/` (functions, views, triggers) is
-replaced whole when one of its files changed. procrastinate's own schema comes first, by its own migrations. Ten
+`sql/migrations/` is applied in order, each file once, in its own transaction; `sql/api/` (functions, views, triggers)
+is replaced whole when one of its files changed. procrastinate's own schema comes first, by its own migrations. Ten
 processes may start this at once: an advisory lock lets one work, and the others find the work done.
 """
 

@@ -25,7 +25,8 @@ from worker.drain import Drain
 from worker.job import Queue
 from worker.journal import Journal
 from worker.providers.router import Router
-from worker.providers.smtp import SmtpProvider, SmtpServer
+from worker.providers.smtp import SmtpProvider
+from worker.providers.smtp_connect import SmtpServer
 from worker.providers.smtp_connection import Limits
 from worker.settings import ProviderName, Settings
 from worker.slots import Slots
@@ -89,7 +90,7 @@ class WorkerProcess:
             return
 
     async def remove_stalled_tasks(self) -> None:
-        """Delete tasks whose worker died. Never retry them: a new one runs already, and a retry would violate its lock."""
+        """Delete the tasks of dead workers. Never retry them: a new one runs already, and the lock is its."""
         manager = self._app.job_manager
         for task in await manager.get_stalled_jobs():
             await manager.finish_job(task, status=TaskStatus.FAILED, delete_job=True)

@@ -44,9 +44,9 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 def backoff_seconds(policy: RetryPolicy, retry_count: int, at_least: float = 0.0) -> float:
-    """Seconds until the next try after a failure with `retry_count` retries used before it: 60, 120, 240 …, jittered."""
+    """Seconds until the next try after a failure with `retry_count` retries used before it: 60, 120, 240 … or so."""
     delay = policy.delay_seconds * 2.0 ** min(retry_count, MAX_DOUBLINGS)
-    return max(at_least, delay * random.uniform(1 - JITTER, 1 + JITTER))
+    return max(at_least, delay * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  Nobody gains by guessing it.
 
 
 def settle_outcome(

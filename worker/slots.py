@@ -1,7 +1,7 @@
 """The delivery slots of a process, shared fairly by the two queues.
 
-Bulk never holds the last one, so a password reset always finds a slot; transactional never holds all of them, so a flood
-of confirmations does not stop a campaign for good.
+Bulk never holds the last one, so a password reset always finds a slot; transactional never holds all of them, so a
+flood of confirmations does not stop a campaign for good.
 """
 
 from collections import Counter

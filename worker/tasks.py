@@ -4,15 +4,13 @@ One procrastinate job per mail would cost more than sending it, so there are few
 for some seconds, and the periodic tasks keep the house.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import procrastinate
 from procrastinate import JobContext
 
+from worker.drain import Drain
 from worker.job import Queue
-
-if TYPE_CHECKING:
-    from worker.process import WorkerProcess
 
 TASK_QUEUE = "email"
 DELIVER = "email:deliver"
@@ -20,13 +18,28 @@ DELIVER = "email:deliver"
 blueprint = procrastinate.Blueprint()
 
 
+class Process(Protocol):
+    """What the tasks need of the process that they run in; `worker.process` is it."""
+
+    drain: Drain
+
+    async def defer_deliver(self, queue: Queue) -> None:
+        """Put one more deliver task of the queue into procrastinate."""
+
+    async def remove_stalled_tasks(self) -> None:
+        """Delete the tasks of dead workers."""
+
+    async def apply_late_outcomes(self) -> None:
+        """Settle doubts whose answer came late."""
+
+
 def deliver_lock(queue: Queue) -> str:
     """The queueing lock of a queue's deliver task: one at most waits to be picked up."""
     return f"deliver:{queue}"
 
 
-def _process(context: JobContext) -> "WorkerProcess":
-    process: WorkerProcess = context.additional_context["process"]
+def _process(context: JobContext) -> Process:
+    process: Process = context.additional_context["process"]
     return process
 
 

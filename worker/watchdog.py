@@ -2,8 +2,8 @@
 
 It makes a round trip every second on a connection of its own. None within 8 s, whatever the reason (gone, frozen, or a
 network that swallows packets), and the process exits at once with status 70, during a shutdown too: the locks of its
-claims are gone or will be, the journal knows what was in a provider's hands, and a supervisor starts it again. A thread,
-because an event loop waiting for a frozen server never gets to notice.
+claims are gone or will be, the journal knows what was in a provider's hands, and a supervisor starts it again. It is a
+thread, because an event loop that waits for a frozen server never gets to notice.
 
 The same connection listens for changes of templates and types.
 """

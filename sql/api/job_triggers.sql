@@ -40,7 +40,7 @@ COMMENT ON FUNCTION email_jobs_due_again() IS 'Trigger: a job that becomes pendi
 
 CREATE OR REPLACE TRIGGER email_jobs_due_again BEFORE UPDATE ON email_jobs
 FOR EACH ROW WHEN (
-    (NEW.status = 'pending' AND OLD.status <> 'pending') OR NEW.scheduled_at IS DISTINCT FROM OLD.scheduled_at
+    (new.status = 'pending' AND old.status <> 'pending') OR new.scheduled_at IS DISTINCT FROM old.scheduled_at
 ) EXECUTE FUNCTION email_jobs_due_again();
 
 -- Tells the queue's idle listener, if there is one, that a job came. A hint only: the listener looks by itself too.

@@ -20,7 +20,16 @@ COMMENT ON VIEW email_queue_depth IS
 SELECT * FROM email_queue_depth;';
 
 CREATE VIEW email_dead_letters AS
-SELECT job_id, type, template, error_message, retry_count, provider, created_at, updated_at AS dead_since, id
+SELECT
+    job_id,
+    type,
+    template,
+    error_message,
+    retry_count,
+    provider,
+    created_at,
+    updated_at AS dead_since,
+    id
 FROM email_jobs
 WHERE status = 'dead'
 ORDER BY updated_at DESC;
@@ -31,7 +40,14 @@ SELECT error_message, count(*) FROM email_dead_letters GROUP BY 1 ORDER BY 2 DES
 
 CREATE VIEW email_in_flight AS
 SELECT
-    j.job_id, j.type, a.attempt, a.provider, a.worker, a.state, a.started_at AS since, clock_timestamp() - a.started_at AS age
+    j.job_id,
+    j.type,
+    a.attempt,
+    a.provider,
+    a.worker,
+    a.state,
+    a.started_at AS since,
+    clock_timestamp() - a.started_at AS age
 FROM email_attempts AS a
 INNER JOIN email_jobs AS j ON a.seq = j.seq
 WHERE

@@ -24,20 +24,22 @@ SELECT
     job.max_retries,
     job.next_attempt_at,
     coalesce(job.expires_at <= statement_timestamp(), false) AS is_expired
-FROM unnest(
-    %(priorities)s::email_priority [], %(after_at)s::timestamptz [], %(after_seq)s::bigint []
-) AS position (priority, after_at, after_seq)
-CROSS JOIN LATERAL (
-    SELECT *
-    FROM email_jobs
-    WHERE
-        status = 'pending'
-        AND queue = %(queue)s::email_queue
-        AND priority = position.priority
-        AND (next_attempt_at, seq) > (position.after_at, position.after_seq)
-        AND next_attempt_at <= statement_timestamp()
-    ORDER BY next_attempt_at, seq
-    LIMIT %(batch_size)s
-    FOR UPDATE SKIP LOCKED
-) AS job
+FROM
+    unnest(
+        %(priorities)s::email_priority[], %(after_at)s::timestamptz[], %(after_seq)s::bigint[]
+    ) AS position (priority, after_at, after_seq)
+CROSS JOIN
+    LATERAL (
+        SELECT *
+        FROM email_jobs
+        WHERE
+            status = 'pending'
+            AND queue = %(queue)s::email_queue
+            AND priority = position.priority
+            AND (next_attempt_at, seq) > (position.after_at, position.after_seq)
+            AND next_attempt_at <= statement_timestamp()
+        ORDER BY next_attempt_at, seq
+        LIMIT %(batch_size)s
+        FOR UPDATE SKIP LOCKED
+    ) AS job
 LIMIT %(batch_size)s

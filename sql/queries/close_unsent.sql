@@ -8,9 +8,10 @@ SELECT
     closing.reason,
     %(worker)s,
     clock_timestamp()
-FROM unnest(
-    %(seqs)s::bigint [], %(attempts)s::integer [], %(states)s::email_attempt_state [],
-    %(providers)s::text [], %(reasons)s::text []
-) AS closing (seq, attempt, state, provider, reason)
+FROM
+    unnest(
+        %(seqs)s::bigint[], %(attempts)s::integer[], %(states)s::email_attempt_state[],
+        %(providers)s::text[], %(reasons)s::text[]
+    ) AS closing (seq, attempt, state, provider, reason)
 ON CONFLICT DO NOTHING
 RETURNING seq

@@ -9,6 +9,6 @@ SELECT
     is_active
 FROM email_templates
 WHERE
-    name = any(%(names)s::text [])
-    AND (is_active OR version = any(%(versions)s::integer []))
+    name = any(%(names)s::text[])
+    AND (is_active OR version = any(%(versions)s::integer[]))
 ORDER BY version DESC

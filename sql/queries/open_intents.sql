@@ -6,6 +6,6 @@ SELECT
     %(provider)s,
     %(reason)s,
     %(worker)s
-FROM unnest(%(seqs)s::bigint [], %(attempts)s::integer []) AS intent (seq, attempt)
+FROM unnest(%(seqs)s::bigint[], %(attempts)s::integer[]) AS intent (seq, attempt)
 ON CONFLICT DO NOTHING
 RETURNING seq

@@ -14,11 +14,12 @@ WITH settled AS (
         processed_at = CASE WHEN s.event IS NULL THEN job.processed_at ELSE clock_timestamp() END,
         sent_at = CASE WHEN s.status = 'sent' THEN clock_timestamp() ELSE job.sent_at END,
         updated_at = clock_timestamp()
-    FROM unnest(
-        %(ids)s::uuid [], %(statuses)s::email_status [], %(events)s::email_event [], %(attempt_nos)s::integer [],
-        %(retries)s::integer [], %(delays)s::float [], %(providers)s::text [], %(message_ids)s::text [],
-        %(errors)s::text []
-    ) AS s (id, status, event, attempt_no, retries, delay_seconds, provider, message_id, error)
+    FROM
+        unnest(
+            %(ids)s::uuid[], %(statuses)s::email_status[], %(events)s::email_event[], %(attempt_nos)s::integer[],
+            %(retries)s::integer[], %(delays)s::float[], %(providers)s::text[], %(message_ids)s::text[],
+            %(errors)s::text[]
+        ) AS s (id, status, event, attempt_no, retries, delay_seconds, provider, message_id, error)
     WHERE job.id = s.id AND job.status = 'pending'
     RETURNING job.id, s.event, s.attempt_no, s.provider, s.message_id, s.error
 )

@@ -7,8 +7,8 @@ SET
     finished_at = clock_timestamp()
 FROM
     unnest(
-        %(seqs)s::bigint [], %(attempts)s::integer [], %(states)s::email_attempt_state [],
-        %(answers)s::text [], %(message_ids)s::text []
+        %(seqs)s::bigint[], %(attempts)s::integer[], %(states)s::email_attempt_state[],
+        %(answers)s::text[], %(message_ids)s::text[]
     ) AS outcome (seq, attempt, state, answer, message_id),
     set_config('synchronous_commit', coalesce(%(synchronous_commit)s, current_setting('synchronous_commit')), true)
 WHERE attempt.seq = outcome.seq AND attempt.attempt = outcome.attempt

@@ -15,7 +15,5 @@ def test_an_inserted_row_becomes_a_delivered_mail(database: Database, sink: Sink
             " ('j-1', 'booking-confirmation', 'booking-confirmation', 'ann@example.com',"
             ' \'{"bookingId":"b-1","eventName":"Concert 2024","ticketCount":2,"totalAmount":150.0}\')'
         )
-        eventually(
-            lambda: db.execute("SELECT status FROM email_jobs").fetchone() == ("sent",), "the job is sent"
-        )
+        eventually(lambda: db.execute("SELECT status FROM email_jobs").fetchone() == ("sent",), "the job is sent")
         assert sink.counts().accepted == 1

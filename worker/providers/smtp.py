@@ -1,86 +1,28 @@
 """The SMTP provider: a pool of connections, and a bound on the mails that are in its hands.
 
-aiosmtplib opens connections, with STARTTLS, TLS and AUTH; then `smtp_connection.SmtpConnection` takes the transport
-over, because the library's command sequence costs four round trips a mail. Connections are opened as work asks for them.
+aiosmtplib opens connections (`smtp_connect`); then `smtp_connection` takes the transport over, because the library's
+command sequence costs four round trips a mail. Connections are opened when there is work for them.
 """
 
 import asyncio
-import heapq
-import socket
-import ssl
 from collections import deque
 from collections.abc import Sequence
-from itertools import count
-from typing import cast
 
-import aiosmtplib
-import msgspec
 import structlog
 
 from worker.compose import Composer
 from worker.errors import ComposeError, ProviderUnreachable
 from worker.job import Failed, Mail, NotSent, Outcome, Refused
 from worker.providers.base import TOO_LATE, HandOver
-from worker.providers.smtp_connection import Extensions, Limits, Parcel, SmtpConnection
-from worker.settings import Encryption, Secret
+from worker.providers.smtp_connect import SmtpServer, connect
+from worker.providers.smtp_connection import Limits, Parcel, SmtpConnection
+from worker.providers.window import Window
 
 # Intents that may be open per connection: one whose content is out, one whose envelope is, and four to follow, so that
 # connections stay busy during a commit of the journal. This is what a kill can leave in doubt.
 OPEN_PER_CONNECTION = 6
-# A commit of the journal is worth making for a quarter of them.
-WORTHWHILE_SHARE = 4
-CONNECT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
-
-
-class SmtpServer(msgspec.Struct, frozen=True):
-    """Where to connect, and as whom."""
-
-    host: str
-    port: int
-    encryption: Encryption
-    username: str
-    password: Secret
-
-
-class Window:
-    """The open intents that a provider still allows. Transactional batches are served before bulk ones."""
-
-    def __init__(self, size: int) -> None:
-        self._free = size
-        self._worthwhile = max(1, size // WORTHWHILE_SHARE)
-        self._waiters: list[tuple[bool, int, int, asyncio.Future[int]]] = []
-        self._numbers = count()
-
-    async def take(self, want: int, *, is_urgent: bool) -> int:
-        """Wait for room; returns how much was taken, 1 to `want`."""
-        if self._free >= min(want, self._worthwhile) and not self._waiters:
-            return self._grant(want)
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiters, (not is_urgent, next(self._numbers), want, future))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self.give(future.result())
-            raise
-
-    def give(self, room: int) -> None:
-        """Room came back."""
-        self._free += room
-        while self._waiters:
-            _, _, want, future = self._waiters[0]
-            if not future.done() and self._free < min(want, self._worthwhile):
-                return
-            heapq.heappop(self._waiters)
-            if not future.done():
-                future.set_result(self._grant(want))
-
-    def _grant(self, want: int) -> int:
-        granted = min(want, self._free)
-        self._free -= granted
-        return granted
 
 
 class _Sending:
@@ -242,43 +184,15 @@ class SmtpProvider:
                 self.finished(parcel, Failed(str(error), is_providers_fault=True))
 
     async def _open_connection(self) -> None:
-        client = self._client()
-        try:
-            await client.connect()
-            if client.is_ehlo_or_helo_needed:
-                try:
-                    await client.ehlo()
-                except aiosmtplib.SMTPHeloError:
-                    await client.helo()
-        except (aiosmtplib.SMTPException, OSError, ssl.SSLError, ValueError) as error:
-            client.close()
-            raise ProviderUnreachable(
-                f"{self.name} ({self._server.host}:{self._server.port}): {_words(error)}"
-            ) from None
-        transport = cast(asyncio.Transport, client.transport)
-        extensions = _extensions(client)
-        self._eight_bit = extensions.eight_bit and all(other.extensions.eight_bit for other in self._live)
+        transport, extensions = await connect(self.name, self._server, self._limits.answer_seconds)
         connection = SmtpConnection(self, transport, extensions, self._limits)
         transport.set_protocol(connection)
-        client.transport = client.protocol = None
         if transport.is_closing() or self._is_closing:
             connection.give_up("closed while it was opened")
             raise ProviderUnreachable(f"{self.name} ({self._server.host}): the server closed the connection at once")
+        self._eight_bit = extensions.eight_bit and all(other.extensions.eight_bit for other in self._live)
         self._live.add(connection)
         connection.kick()
-
-    def _client(self) -> aiosmtplib.SMTP:
-        server = self._server
-        return aiosmtplib.SMTP(
-            hostname=server.host,
-            port=server.port,
-            username=server.username or None,
-            password=server.password.reveal() or None,
-            use_tls=server.encryption == "tls",
-            start_tls=server.encryption == "starttls",
-            timeout=min(CONNECT_SECONDS, self._limits.answer_seconds),
-            local_hostname=socket.gethostname(),
-        )
 
     async def close(self) -> None:
         """Finish politely; nothing is in hand any more when the worker closes its providers."""
@@ -289,20 +203,3 @@ class SmtpProvider:
             connection.retire()
         # One turn of the loop lets the goodbyes out.
         await asyncio.sleep(0)
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        return f"{error.code} {error.message}"
-    return str(error) or type(error).__name__
-
-
-def _extensions(client: aiosmtplib.SMTP) -> Extensions:
-    offered = client.esmtp_extensions
-    size = offered.get("size")
-    return Extensions(
-        pipelining="pipelining" in offered,
-        eight_bit="8bitmime" in offered,
-        smtputf8="smtputf8" in offered,
-        size=None if size is None else int(size) if size.isdigit() else 0,
-    )

@@ -10,7 +10,6 @@ stream, no await per mail.
 
 import asyncio
 from collections import deque
-from enum import Enum, auto
 from typing import Protocol
 
 import msgspec
@@ -18,20 +17,13 @@ import msgspec
 from worker.compose import Message
 from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unknown
 from worker.providers.base import TOO_LATE, HandOver
+from worker.providers.smtp_envelope import Command, Expect, Extensions, envelope, unfit
 
 # A reply line longer than this is not SMTP (RFC 5321 allows 512).
 LONGEST_REPLY = 8192
+MOST_REPLY_LINES = 100
 # A mail whose envelope is lost twice is told so: the third connection would not be better.
 MOST_ENVELOPES = 2
-
-
-class Extensions(msgspec.Struct, frozen=True):
-    """What the server offered in its EHLO reply."""
-
-    pipelining: bool
-    eight_bit: bool
-    smtputf8: bool
-    size: int | None
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -71,14 +63,6 @@ class Owner(Protocol):
         """This connection takes no more mails."""
 
 
-class _Expect(Enum):
-    MAIL = auto()
-    RCPT = auto()
-    DATA = auto()
-    CONTENT = auto()
-    RSET = auto()
-
-
 class SmtpConnection(asyncio.Protocol):
     """An open, authenticated connection. `kick` makes it look for work; it goes on by itself while there is some."""
 
@@ -88,10 +72,10 @@ class SmtpConnection(asyncio.Protocol):
         self._transport = transport
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._expected: deque[_Expect] = deque()
-        self._unsent: deque[tuple[_Expect, bytes]] = deque()
+        self._expected: deque[Expect] = deque()
+        self._unsent: deque[Command] = deque()
         self._tail = b""
-        self._words: list[str] = []
+        self._earlier_lines: list[bytes] = []
         self._content: Parcel | None = None
         self._envelope: Parcel | None = None
         self._recipients = 0
@@ -153,44 +137,46 @@ class SmtpConnection(asyncio.Protocol):
     # Replies
 
     def _line(self, line: bytes) -> None:
-        code, text = line[:3], line[4:].strip().decode("utf-8", "replace")
-        if not code.isdigit() or line[3:4] not in (b" ", b"-", b"", b"\r"):
+        code, mark = line[:3], line[3:4]
+        if len(code) < 3 or not code.isdigit() or mark not in (b" ", b"-", b"", b"\r"):
             self.give_up("the server sent a line that is not SMTP")
-            return
-        if line[3:4] == b"-":
-            if len(self._words) < 100:
-                self._words.append(text)
-            return
-        if self._words:
-            text = " ".join((*self._words, text))
-            self._words.clear()
-        self._reply(int(code), f"{code.decode('ascii')} {text}")
+        elif mark != b"-":
+            self._reply(int(code), line)
+            self._earlier_lines.clear()
+        elif len(self._earlier_lines) < MOST_REPLY_LINES:
+            self._earlier_lines.append(line)
 
-    def _reply(self, code: int, words: str) -> None:
+    def _words(self, line: bytes) -> str:
+        """The reply in the server's own words: only read when somebody wants them."""
+        text = b" ".join([*(earlier[4:].strip() for earlier in self._earlier_lines), line[4:].strip()])
+        return f"{line[:3].decode('ascii')} {text.decode('utf-8', 'replace')}"
+
+    def _reply(self, code: int, line: bytes) -> None:
         if code == 421:
             self._is_retiring = True
         if not self._expected:
-            self.give_up(f"unexpected reply: {words}")
+            self.give_up(f"unexpected reply: {self._words(line)}")
             return
         expected = self._expected.popleft()
-        if expected is _Expect.CONTENT:
-            self._content_answered(code, words)
-        elif expected is _Expect.MAIL:
-            if code // 100 != 2:
-                self._problem = Failed(words, is_providers_fault=True)
-        elif expected is _Expect.RCPT:
-            self._recipient_answered(code, words)
-        elif expected is _Expect.DATA:
-            self._data_answered(code, words)
+        if expected is Expect.CONTENT:
+            self._content_answered(code, line)
+        elif expected is Expect.DATA:
+            self._data_answered(code, line)
+        elif expected is Expect.RCPT:
+            self._recipient_answered(code, line)
         elif code // 100 != 2:
-            self._is_retiring = True
+            if expected is Expect.MAIL:
+                self._problem = Failed(self._words(line), is_providers_fault=True)
+            else:
+                self._is_retiring = True
         if self._unsent and not self._expected:
             self._send_next_command()
 
-    def _recipient_answered(self, code: int, words: str) -> None:
+    def _recipient_answered(self, code: int, line: bytes) -> None:
         number, self._recipients = self._recipients, self._recipients + 1
         if code // 100 == 2 or self._envelope is None:
             return
+        words = self._words(line)
         if number > 0:
             address = self._envelope.message.recipients[number]
             self._envelope.noted.append(f"{address.rpartition('@')[2]}: {words}")
@@ -200,7 +186,7 @@ class SmtpConnection(asyncio.Protocol):
             else:
                 self._problem = Failed(words, is_providers_fault=code == 421)
 
-    def _data_answered(self, code: int, words: str) -> None:
+    def _data_answered(self, code: int, line: bytes) -> None:
         parcel, self._envelope = self._envelope, None
         assert parcel is not None
         if code == 354:
@@ -213,12 +199,13 @@ class SmtpConnection(asyncio.Protocol):
             self.give_up("a mail was taken back")
             return
         self._needs_reset = True
-        self._owner.finished(parcel, self._problem or Failed(words, is_providers_fault=True))
+        self._owner.finished(parcel, self._problem or Failed(self._words(line), is_providers_fault=True))
         self._go_on()
 
-    def _content_answered(self, code: int, words: str) -> None:
+    def _content_answered(self, code: int, line: bytes) -> None:
         parcel, self._content = self._content, None
         assert parcel is not None
+        words = self._words(line)
         if code // 100 == 2:
             if parcel.noted:
                 words = f"{words} (refused for {'; '.join(parcel.noted)})"
@@ -245,7 +232,7 @@ class SmtpConnection(asyncio.Protocol):
         if self._is_retiring or self._mails >= self._limits.mails:
             return b""
         parcel = self._owner.next_parcel()
-        while parcel is not None and (refusal := self._unfit(parcel.message)) is not None:
+        while parcel is not None and (refusal := unfit(parcel.message, self.extensions)) is not None:
             self._owner.finished(parcel, refusal)
             parcel = self._owner.next_parcel()
         if parcel is None:
@@ -254,36 +241,10 @@ class SmtpConnection(asyncio.Protocol):
         self._problem = None
         self._recipients = 0
         self._mails += 1
-        return self._group(self._commands(parcel.message))
+        after_reset, self._needs_reset = self._needs_reset, False
+        return self._group(envelope(parcel.message, self.extensions, after_reset=after_reset))
 
-    def _unfit(self, message: Message) -> Outcome | None:
-        """Why this server cannot take a message at all."""
-        offered = self.extensions
-        if message.is_8bit and not offered.eight_bit:
-            return Failed("the server offers 8BITMIME on some connections only", is_providers_fault=True)
-        if message.needs_smtputf8 and not offered.smtputf8:
-            return Failed("the server does not offer SMTPUTF8, which the address needs", is_providers_fault=True)
-        if offered.size and len(message.content) > offered.size:
-            return Refused(f"the message has {len(message.content):,} bytes, the server takes {offered.size:,}")
-        return None
-
-    def _commands(self, message: Message) -> list[tuple[_Expect, bytes]]:
-        mail = f"MAIL FROM:<{message.sender}>"
-        if self.extensions.size is not None:
-            mail += f" SIZE={len(message.content)}"
-        if message.is_8bit:
-            mail += " BODY=8BITMIME"
-        if message.needs_smtputf8:
-            mail += " SMTPUTF8"
-        commands = [(_Expect.MAIL, f"{mail}\r\n".encode())]
-        if self._needs_reset:
-            self._needs_reset = False
-            commands.insert(0, (_Expect.RSET, b"RSET\r\n"))
-        commands.extend((_Expect.RCPT, f"RCPT TO:<{address}>\r\n".encode()) for address in message.recipients)
-        commands.append((_Expect.DATA, b"DATA\r\n"))
-        return commands
-
-    def _group(self, commands: list[tuple[_Expect, bytes]]) -> bytes:
+    def _group(self, commands: list[Command]) -> bytes:
         if self.extensions.pipelining:
             self._expected.extend(expect for expect, _ in commands)
             return b"".join(command for _, command in commands)
@@ -307,7 +268,7 @@ class SmtpConnection(asyncio.Protocol):
 
     def _write_content(self, parcel: Parcel) -> None:
         self._content = parcel
-        self._expected.append(_Expect.CONTENT)
+        self._expected.append(Expect.CONTENT)
         content = parcel.message.content
         if b"\n." in content:
             content = content.replace(b"\r\n.", b"\r\n..")

@@ -1,0 +1,79 @@
+"""From claimed jobs to mails: template, policy and options of each, rendered; or the reason why it cannot be sent."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from psycopg import AsyncConnection
+
+from worker.catalog import Catalog
+from worker.compose import Sender, unsubscribe_url
+from worker.db import query
+from worker.errors import TemplateError
+from worker.job import NO_OPTIONS, Content, Job, Mail, Options
+from worker.render import Brand, MailTemplate, render_batch
+
+_decode_options = msgspec.json.Decoder(Options).decode
+
+
+class Unsendable(msgspec.Struct):
+    """A job that ends without a hand-over: `error` None means expired."""
+
+    job: Job
+    attempt: int
+    error: str | None
+    retries: int = 0
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    """A job with everything that rendering needs."""
+
+    job: Job
+    template: MailTemplate
+    options: Options
+    can_opt_out: bool
+
+
+async def prepare(
+    connection: AsyncConnection[Any], jobs: Sequence[Job], catalog: Catalog, sender: Sender
+) -> tuple[list[Mail], list[Unsendable]]:
+    """Content for each job that can be sent; the others with the reason why not."""
+    await catalog.prepare(connection, jobs)
+    unsendable: list[Unsendable] = []
+    ready: list[_Ready] = []
+    for job in jobs:
+        try:
+            if job.is_expired:
+                unsendable.append(Unsendable(job, job.attempt_no + 1, None))
+                continue
+            policy = catalog.policy(job)
+            can_opt_out = policy is not None and policy.opt_out
+            ready.append(_Ready(job, catalog.template(job), await _options(connection, job), can_opt_out))
+        except TemplateError as error:
+            unsendable.append(Unsendable(job, job.attempt_no + 1, str(error)))
+        except msgspec.DecodeError as error:
+            unsendable.append(Unsendable(job, job.attempt_no + 1, f"options: {error}"))
+    mails: list[Mail] = []
+    for item, content in zip(ready, _render(ready, sender), strict=True):
+        if isinstance(content, Content):
+            mails.append(Mail(item.job, content, item.options, item.can_opt_out, item.job.attempt_no + 1))
+        else:
+            unsendable.append(Unsendable(item.job, item.job.attempt_no + 1, str(content)))
+    return mails, unsendable
+
+
+def _render(ready: Sequence[_Ready], sender: Sender) -> list[Content | TemplateError]:
+    urls: dict[str, str] = {}
+    if sender.unsubscribe_url:
+        urls = {item.job.id: unsubscribe_url(sender.unsubscribe_url, item.job) for item in ready if item.can_opt_out}
+    brand = Brand(sender.name or sender.address, sender.address)
+    return render_batch([(item.job, item.template) for item in ready], brand, urls)
+
+
+async def _options(connection: AsyncConnection[Any], job: Job) -> Options:
+    """The job's options; large ones were left behind by the claim and are fetched for this job alone."""
+    if job.has_large_options:
+        cursor = await connection.execute(query("read_options"), {"id": job.id})
+        row = await cursor.fetchone()
+        return _decode_options(row[0]) if row else NO_OPTIONS
+    return _decode_options(job.options) if job.options else NO_OPTIONS
