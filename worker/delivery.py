@@ -7,7 +7,7 @@ dies frees its jobs at once; what was in a provider's hands then is in the journ
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -34,6 +34,13 @@ MOST_ROUNDS = 3
 log = structlog.get_logger(__name__)
 
 
+class Delivered(NamedTuple):
+    """What a batch came to: how many jobs were claimed, and how many of them have a new state."""
+
+    claimed: int
+    settled: int
+
+
 class Delivery:
     """What one process shares between its batches, and the delivery of a batch."""
 
@@ -56,12 +63,12 @@ class Delivery:
         """Jobs in a full batch."""
         return self._batch_size
 
-    async def deliver_batch(self, connection: AsyncConnection[Any], queue: Queue) -> int:
-        """Deliver the jobs that are due, one batch of them; returns how many were claimed. Raises ClaimLost."""
+    async def deliver_batch(self, connection: AsyncConnection[Any], queue: Queue) -> Delivered:
+        """Deliver the jobs that are due, one batch of them. Raises ClaimLost, or psycopg's error if the settle fails."""
         began = time.monotonic()
         jobs = await claim_jobs(connection, queue, self._positions[queue], self._batch_size)
         if not jobs:
-            return 0
+            return Delivered(0, 0)
         try:
             mails, unsendable = await prepare(connection, jobs, self._catalog, self._sender)
             with watch_claim(connection) as watch:
@@ -75,7 +82,7 @@ class Delivery:
             await connection.close()
             raise
         self._log_batch(queue, len(jobs), batch, time.monotonic() - began)
-        return len(jobs)
+        return Delivered(len(jobs), len(batch.settlements))
 
     async def _send(self, batch: Batch, mails: list[Mail], unsendable: list[Unsendable]) -> None:
         """Send and end what can be, ask the journal about the rest, and send what it sends back."""
@@ -153,6 +160,7 @@ class Delivery:
         for seq, job in questioned.items():
             if seq not in rows:
                 continue
+            batch.outcomes.pop(seq, None)
             verdict = settle_doubt(self._job(job), rows[seq], self._policy)
             if isinstance(verdict, Settlement):
                 batch.settlements.append(verdict)

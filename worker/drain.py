@@ -30,6 +30,7 @@ BUSY_BATCH = 10
 # A producer may hold the listener's lock, shared, for the microseconds of its own look.
 LISTENER_TRIES = 3
 LISTENER_PAUSE_SECONDS = 0.003
+PAUSE_SECONDS = 0.5
 
 _LOCK_KEYS = {Queue.TRANSACTIONAL: 1, Queue.BULK: 2}
 
@@ -70,7 +71,10 @@ class Drain:
         is_listener = False
         try:
             while not self._delivery.stop.is_set and time.monotonic() < ends:
-                claimed = await self._delivery.deliver_batch(connection, queue)
+                claimed, settled = await self._delivery.deliver_batch(connection, queue)
+                if claimed and not settled:
+                    # Nothing could be handed over, so the same jobs are due again at once.
+                    await asyncio.sleep(PAUSE_SECONDS)
                 if claimed == self._delivery.batch_size:
                     await self._recruit(queue)
                 if claimed >= BUSY_BATCH:
