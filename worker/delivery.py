@@ -64,7 +64,7 @@ class Delivery:
         return self._batch_size
 
     async def deliver_batch(self, connection: AsyncConnection[Any], queue: Queue) -> Delivered:
-        """Deliver the jobs that are due, one batch of them. Raises ClaimLost, or psycopg's error if the settle fails."""
+        """Deliver one batch of the jobs that are due. Raises ClaimLost, or psycopg's error if the settle fails."""
         began = time.monotonic()
         jobs = await claim_jobs(connection, queue, self._positions[queue], self._batch_size)
         if not jobs:
