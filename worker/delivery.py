@@ -22,7 +22,7 @@ from worker.errors import ClaimLost, JournalUnavailable
 from worker.job import AttemptState, Job, Mail, NotSent, Queue, Resend, Settlement
 from worker.journal import Closing, Journal, outcome_row
 from worker.log import mask_address
-from worker.prepare import Unsendable, prepare
+from worker.prepare import Turns, Unsendable, prepare
 from worker.providers.router import Router
 from worker.retry import RetryPolicy, dead, expired, settle_doubt, settle_outcome
 from worker.settings import Settings
@@ -55,6 +55,7 @@ class Delivery:
         self._journal = journal
         self._router = router
         self._sender = sender
+        self._turns = Turns()
         self._positions = {queue: ClaimPositions() for queue in Queue}
         self._tells_each_mail = settings.log_level == "DEBUG"
 
@@ -70,7 +71,9 @@ class Delivery:
         if not jobs:
             return Delivered(0, 0)
         try:
-            mails, unsendable = await prepare(connection, jobs, self._catalog, self._sender)
+            mails, unsendable = await prepare(
+                connection, jobs, self._catalog, self._sender, self._turns.turn(is_urgent=queue is Queue.TRANSACTIONAL)
+            )
             with watch_claim(connection) as watch:
                 batch = Batch(queue, watch, self.stop, self._deadline_seconds)
                 await self._send(batch, mails, unsendable)

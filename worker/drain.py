@@ -19,6 +19,7 @@ from worker.db import query
 from worker.delivery import Delivery
 from worker.errors import ClaimLost
 from worker.job import Queue
+from worker.loop_lag import LoopLag
 from worker.slots import Slots
 
 SLICE_SECONDS = 5.0
@@ -31,6 +32,8 @@ BUSY_BATCH = 10
 LISTENER_TRIES = 3
 LISTENER_PAUSE_SECONDS = 0.003
 PAUSE_SECONDS = 0.5
+# One to wait for the world while the other works.
+ENOUGH_SLOTS = 2
 
 _LOCK_KEYS = {Queue.TRANSACTIONAL: 1, Queue.BULK: 2}
 
@@ -43,17 +46,23 @@ class Drain:
     """Drains queues in this process. `defer` puts one more deliver task of a queue into procrastinate."""
 
     def __init__(
-        self, delivery: Delivery, pool: AsyncConnectionPool[AsyncConnection[Any]], slots: Slots, defer: Defer
+        self,
+        delivery: Delivery,
+        pool: AsyncConnectionPool[AsyncConnection[Any]],
+        slots: Slots,
+        lag: LoopLag,
+        defer: Defer,
     ) -> None:
         self._delivery = delivery
         self._pool = pool
         self._slots = slots
+        self._lag = lag
         self._defer = defer
         self._recruited_at = float("-inf")
 
     async def run(self, queue: Queue) -> None:
         """One slice of work on a queue, if a slot is free for it."""
-        if self._delivery.stop.is_set or not self._slots.take(queue):
+        if self._delivery.stop.is_set or self._is_full(queue) or not self._slots.take(queue):
             return
         try:
             async with self._pool.connection() as connection:
@@ -64,6 +73,10 @@ class Drain:
             log.warning("a slot lost its connection", queue=queue, error=str(error).strip())
         finally:
             self._slots.give(queue)
+
+    def _is_full(self, queue: Queue) -> bool:
+        """Whether one more slot here would only make the others wait. Another process may have use for it."""
+        return self._lag.is_high and self._slots.held(queue) >= ENOUGH_SLOTS
 
     async def _slice(self, connection: AsyncConnection[Any], queue: Queue) -> bool:
         """Deliver and wait until the slice is over; returns whether the queue still needs this slot."""

@@ -1,6 +1,8 @@
 """From claimed jobs to mails: template, policy and options of each, rendered; or the reason why it cannot be sent."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -12,6 +14,9 @@ from worker.db import query
 from worker.errors import TemplateError
 from worker.job import NO_OPTIONS, Content, Job, Mail, Options
 from worker.render import Brand, MailTemplate, render_batch
+
+# A millisecond or so of rendering.
+SLICE = 10
 
 _decode_options = msgspec.json.Decoder(Options).decode
 
@@ -34,8 +39,23 @@ class _Ready(msgspec.Struct, frozen=True):
     can_opt_out: bool
 
 
+class Turns:
+    """Rendering is work for the processor: batches of bulk mail take turns, and transactional ones wait for nobody."""
+
+    def __init__(self) -> None:
+        self._bulk = asyncio.Lock()
+
+    def turn(self, *, is_urgent: bool) -> AbstractAsyncContextManager[Any]:
+        """A batch's turn to render."""
+        return nullcontext() if is_urgent else self._bulk
+
+
 async def prepare(
-    connection: AsyncConnection[Any], jobs: Sequence[Job], catalog: Catalog, sender: Sender
+    connection: AsyncConnection[Any],
+    jobs: Sequence[Job],
+    catalog: Catalog,
+    sender: Sender,
+    turn: AbstractAsyncContextManager[Any],
 ) -> tuple[list[Mail], list[Unsendable]]:
     """Content for each job that can be sent; the others with the reason why not."""
     await catalog.prepare(connection, jobs)
@@ -54,7 +74,9 @@ async def prepare(
         except msgspec.DecodeError as error:
             unsendable.append(Unsendable(job, job.attempt_no + 1, f"options: {error}"))
     mails: list[Mail] = []
-    for item, content in zip(ready, _render(ready, sender), strict=True):
+    async with turn:
+        contents = await _render(ready, sender)
+    for item, content in zip(ready, contents, strict=True):
         if isinstance(content, Content):
             mails.append(Mail(item.job, content, item.options, item.can_opt_out, item.job.attempt_no + 1))
         else:
@@ -62,12 +84,19 @@ async def prepare(
     return mails, unsendable
 
 
-def _render(ready: Sequence[_Ready], sender: Sender) -> list[Content | TemplateError]:
+async def _render(ready: Sequence[_Ready], sender: Sender) -> list[Content | TemplateError]:
+    """Render in slices, with a turn of the loop for others between them."""
     urls: dict[str, str] = {}
     if sender.unsubscribe_url:
         urls = {item.job.id: unsubscribe_url(sender.unsubscribe_url, item.job) for item in ready if item.can_opt_out}
     brand = Brand(sender.name or sender.address, sender.address)
-    return render_batch([(item.job, item.template) for item in ready], brand, urls)
+    contents: list[Content | TemplateError] = []
+    for start in range(0, len(ready), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        some = [(item.job, item.template) for item in ready[start : start + SLICE]]
+        contents += render_batch(some, brand, urls)
+    return contents
 
 
 async def _options(connection: AsyncConnection[Any], job: Job) -> Options:

@@ -24,6 +24,7 @@ from worker.delivery import Delivery
 from worker.drain import Drain
 from worker.job import Queue
 from worker.journal import Journal
+from worker.loop_lag import LoopLag
 from worker.providers.router import Router
 from worker.providers.smtp import SmtpProvider
 from worker.providers.smtp_connect import SmtpServer
@@ -54,13 +55,17 @@ class WorkerProcess:
             claim_seconds=settings.email_batch_deadline_seconds,
         )
         self._keeping = open_pool(settings, "email-worker keeper", most=1, least=0)
-        self.drain = Drain(self.delivery, self._claims, Slots(settings.worker_concurrency), self.defer_deliver)
+        self._lag = LoopLag()
+        slots = Slots(settings.worker_concurrency)
+        self.drain = Drain(self.delivery, self._claims, slots, self._lag, self.defer_deliver)
         self._watchdog = Watchdog(settings, self._catalog.invalidate)
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open everything; what was opened is closed by the stack, in the other order."""
         self._watchdog.start()
         stack.callback(self._watchdog.stop)
+        self._lag.start()
+        stack.callback(self._lag.stop)
         await self._open_pools(stack)
         stack.push_async_callback(self._journal.close)
         stack.push_async_callback(self._router.close)

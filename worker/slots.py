@@ -20,6 +20,10 @@ class Slots:
         """Whether the queue may take one more."""
         return self._held.total() < self._size and self._held[queue] < self._size - 1
 
+    def held(self, queue: Queue) -> int:
+        """How many the queue has now."""
+        return self._held[queue]
+
     def take(self, queue: Queue) -> bool:
         """Take a slot for the queue, if it may have one."""
         if not self.has_room(queue):

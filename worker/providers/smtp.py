@@ -89,7 +89,11 @@ class SmtpProvider:
         finally:
             self._window.give(room - len(admitted))
         sending.outstanding += len(admitted)
-        self._queue.extend(parcels[mail.job.seq] for mail in admitted)
+        queued = [parcels[mail.job.seq] for mail in admitted]
+        if hand_over.is_urgent:
+            self._queue.extendleft(reversed(queued))
+        else:
+            self._queue.extend(queued)
         self._work()
 
     def _compose(self, mail: Mail, hand_over: HandOver) -> Parcel | None:
