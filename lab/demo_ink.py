@@ -52,7 +52,7 @@ class Ink:
             drawn = "█" * full + (_EIGHTHS[rest] if rest else "")
             left = ("·" if track else " ") * (width - len(drawn))
         else:
-            drawn = "#" * (full + (rest > 3 or not full and rest > 0))
+            drawn = "#" * (full + (rest > 3 or (not full and rest > 0)))
             left = ("." if track else " ") * (width - len(drawn))
         return self.paint(drawn, *styles) + (self.paint(left, "dim") if track else left)
 
@@ -84,9 +84,10 @@ def width() -> int:
     return max(NARROWEST, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns - 1))
 
 
-def terminal_columns() -> int:
-    """Columns that the terminal really has."""
-    return shutil.get_terminal_size((WIDEST, 24)).columns
+def terminal_size() -> tuple[int, int]:
+    """Columns and rows that the terminal really has."""
+    size = shutil.get_terminal_size((WIDEST, 24))
+    return size.columns, size.lines
 
 
 def visible(line: str) -> int:

@@ -6,11 +6,12 @@ work, as it does in life.
 
 import json
 import random
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import count
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +19,49 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 # How many of each type: campaigns of some hundred, the rest as busy as a ticket shop's day.
 NUMBERS = {
-    "newsletter": 340,
-    "event-announcement": 220,
-    "special-offer": 200,
-    "maintenance-notice": 90,
-    "system-update": 50,
-    "booking-confirmation": 240,
-    "payment-confirmation": 220,
-    "booking-reminder": 150,
-    "email-verification": 120,
-    "password-reset": 100,
-    "welcome-email": 80,
-    "payment-failed": 60,
-    "security-alert": 50,
-    "booking-cancellation": 40,
-    "refund-confirmation": 40,
+    "newsletter": 560,
+    "event-announcement": 320,
+    "special-offer": 240,
+    "maintenance-notice": 110,
+    "system-update": 70,
+    "booking-confirmation": 160,
+    "payment-confirmation": 150,
+    "booking-reminder": 100,
+    "email-verification": 80,
+    "password-reset": 70,
+    "welcome-email": 50,
+    "payment-failed": 35,
+    "security-alert": 25,
+    "booking-cancellation": 15,
+    "refund-confirmation": 15,
 }
-CAMPAIGNS = frozenset({"newsletter", "event-announcement", "special-offer", "maintenance-notice", "system-update"})
+CAMPAIGNS = ("newsletter", "event-announcement", "special-offer", "maintenance-notice", "system-update")
 # Transactional mail there at the start, and for how many seconds the rest keeps arriving.
-RUSH = 160
-ARRIVING_SECONDS = 8.0
+RUSH = 100
+ARRIVING_SECONDS = 10.0
 
 GONE, BUSY, FULL = "gone.example", "busy.example", "full.example"
 GONE_JOBS, BUSY_JOBS, FULL_JOBS, SCHEDULED_JOBS, REPEATED_CALLS = 24, 14, 3, 60, 20
 
 FIRST_NAMES = (
-    "Zoë Jürgen Søren François Noémie Łukasz Ingrid Amara Kwame Priya Tomás Leila Maja Björn Chloé Éva Dvořák Ayşe "
-    "Nguyễn Ana Peter Ruth Hugo Emma Noah Olivia Liam Mia Aoife João İpek Håkon Šárka Žofia Ольга Дмитрий Ελένη 美咲 "
-    "伟 지우 ליאור ليلى"
-).split()
+    "Zoë Jürgen Søren François Noémie Łukasz Ingrid Amara Kwame Priya Tomás Leila Maja Björn Chloé Éva Ayşe Ana Peter "
+    "Ruth Hugo Emma Noah Olivia Liam Mia Aoife João İpek Håkon Šárka Žofia Thuý Niamh Agnieszka Iñaki"
+)
 LAST_NAMES = (
     "Müller Weiß Lindqvist Dubois Laurent Kowalczyk Åström Okafor Mensah Raman Ferreira Haddad O'Brien Smith Garcia "
-    "Novák Øvrebø Yılmaz Trần Jansen Rossi Fischer Evans Nowak Núñez d'Angelo Þórsdóttir Петрова Παππάς 山田 李 김 כהן"
-).split()
+    "Novák Øvrebø Yılmaz Trần Jansen Rossi Fischer Evans Nowak Núñez d'Angelo Þórsdóttir Dvořák Ó'Súilleabháin"
+)
+# Names in other scripts, with what stands before the @.
+OTHER_NAMES = (
+    ("Ольга Петрова", "olga.petrova"),
+    ("Ελένη Παππά", "eleni.pappa"),
+    ("山田 美咲", "misaki.yamada"),
+    ("李 伟", "wei.li"),
+    ("김 지우", "jiwoo.kim"),
+    ("ליאור כהן", "lior.cohen"),
+    ("ليلى حداد", "layla.haddad"),
+    ("สมชาย ใจดี", "somchai.jaidee"),
+)
 EVENTS = (
     "Midsummer Night Concert",
     "Open Air Jazz Evening",
@@ -63,7 +74,7 @@ EVENTS = (
     "La Bohème",
     "Late Night Stand-up",
     "Märchen für Erwachsene",
-    "Choir of the North: Jól",
+    "Choir of the North: Sól",
 )
 PRICES = (18.0, 24.5, 32.0, 45.0, 65.0, 89.9)
 DEVICES = ("Firefox on Windows", "Safari on iPhone", "Chromium on Linux", "Chrome on Android", "Edge on Windows")
@@ -108,8 +119,10 @@ def make_plan() -> Plan:
     chance.shuffle(daily)
     step = ARRIVING_SECONDS / (len(daily) - RUSH)
     daily = [replace(call, at=max(0.0, (place - RUSH) * step)) for place, call in enumerate(daily)]
+    for place in range(SCHEDULED_JOBS):  # all of them from the start: the last is due after ten seconds
+        daily[place] = replace(daily[place], due_in_seconds=5.0 + place * 5.0 / SCHEDULED_JOBS)
     _make_special(campaign, daily, chance)
-    cancelled = next(call.job_id for call in daily if call.due_in_seconds)
+    cancelled = daily[SCHEDULED_JOBS - 1].job_id
     again = chance.sample([call for call in daily if 0 < call.at < ARRIVING_SECONDS - 1], REPEATED_CALLS)
     repeated = [replace(call, at=call.at + 0.5) for call in again]
     calls = sorted([*campaign, *daily, *repeated], key=lambda call: call.at)
@@ -120,21 +133,21 @@ def _make_special(campaign: list[Call], daily: list[Call], chance: random.Random
     """Turn some of the jobs into those that go wrong, wait, or are too late."""
     for place in chance.sample(range(len(campaign)), GONE_JOBS // 2):
         campaign[place] = _moved(campaign[place], GONE)
-    places = iter(chance.sample(range(len(daily)), len(daily)))
+    others = range(SCHEDULED_JOBS, len(daily))
+    places = iter(chance.sample(others, len(others)))
     for _ in range(GONE_JOBS - GONE_JOBS // 2):
         _change(daily, places, lambda call: _moved(call, GONE))
     for _ in range(BUSY_JOBS):
         _change(daily, places, lambda call: _moved(call, BUSY))
     for _ in range(FULL_JOBS):
         _change(daily, places, lambda call: replace(_moved(call, FULL), max_retries=1))
-    wait = count()
-    for _ in range(SCHEDULED_JOBS):
-        _change(daily, places, lambda call: replace(call, due_in_seconds=5.0 + next(wait) * 5.0 / SCHEDULED_JOBS))
     _change(daily, places, lambda call: replace(call, data=_without_event(call.data)), "booking-confirmation")
     _change(daily, places, lambda call: replace(call, expires_in_seconds=-60.0), "email-verification")
 
 
-def _change(calls: list[Call], places: Iterator[int], change: Any, only_type: str | None = None) -> None:
+def _change(
+    calls: list[Call], places: Iterator[int], change: Callable[[Call], Call], only_type: str | None = None
+) -> None:
     place = next(place for place in places if only_type in (None, calls[place].type))
     calls[place] = change(calls[place])
 
@@ -150,15 +163,20 @@ def _without_event(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(name: str, number: int, chance: random.Random) -> Call:
-    first, last = chance.choice(FIRST_NAMES), chance.choice(LAST_NAMES)
-    local = f"{_ascii(first)}.{_ascii(last)}".strip(".") or "guest"
-    address = f"{local}{chance.randint(1, 999)}@{chance.choice(('example.com', 'example.org', 'example.net'))}"
+    full_name, local = chance.choice(OTHER_NAMES) if chance.random() < 0.1 else _latin_name(chance)
+    address = f"{local}.{number + 1}@{chance.choice(('example.com', 'example.org', 'example.net'))}"
     data = sample(name)
     if name not in CAMPAIGNS:
         data = _vary(data, chance, local)
-    return Call(0.0, f"{name}-{number + 1:04d}", name, address, f"{first} {last}", data)
+    return Call(0.0, f"{name}-{number + 1:04d}", name, address, full_name, data)
 
 
+def _latin_name(chance: random.Random) -> tuple[str, str]:
+    first, last = chance.choice(FIRST_NAMES.split()), chance.choice(LAST_NAMES.split())
+    return f"{first} {last}", f"{_ascii(first)}.{_ascii(last)}"
+
+
+@cache
 def sample(name: str) -> dict[str, Any]:
     """The data of a type's sample.json."""
     data: dict[str, Any] = json.loads((TEMPLATES / name / "sample.json").read_text("utf-8"))["data"]
@@ -197,8 +215,9 @@ def _vary(data: dict[str, Any], chance: random.Random, local: str) -> dict[str, 
     for key in ("bookingId", "paymentId", "refundId"):
         if key in data:  # the addresses of links carry it too
             text = text.replace(data[key], new[key])
-    varied = json.loads(text)
-    return varied
+    text = re.sub(r"token=\w+", lambda _: f"token={chance.randbytes(16).hex()}", text)
+    result: dict[str, Any] = json.loads(text)
+    return result
 
 
 def _later(moment: str, days: timedelta) -> str:

@@ -35,6 +35,41 @@ class _Sending:
         self.done = asyncio.Event()
 
 
+class ParcelQueue:
+    """Mails that wait for a connection, transactional ones first."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[Parcel] = deque()
+        self._bulk: deque[Parcel] = deque()
+
+    def __len__(self) -> int:
+        return len(self._urgent) + len(self._bulk)
+
+    def _of(self, parcel: Parcel) -> deque[Parcel]:
+        return self._urgent if parcel.hand_over.is_urgent else self._bulk
+
+    def put(self, parcel: Parcel) -> None:
+        """Behind the others of its kind."""
+        self._of(parcel).append(parcel)
+
+    def put_first(self, parcel: Parcel) -> None:
+        """Before the others of its kind."""
+        self._of(parcel).appendleft(parcel)
+
+    def get(self) -> Parcel | None:
+        """The next to go."""
+        if self._urgent:
+            return self._urgent.popleft()
+        return self._bulk.popleft() if self._bulk else None
+
+    def remove(self, hand_over: HandOver | None = None) -> list[Parcel]:
+        """Take out those of one batch, or all."""
+        removed = [parcel for parcel in (*self._urgent, *self._bulk) if hand_over in (None, parcel.hand_over)]
+        for parcel in removed:
+            self._of(parcel).remove(parcel)
+        return removed
+
+
 class SmtpProvider:
     """A provider that speaks SMTP to one server."""
 
@@ -45,7 +80,7 @@ class SmtpProvider:
         self._most_connections = connections
         self._limits = limits
         self._window = Window(OPEN_PER_CONNECTION * connections)
-        self._queue: deque[Parcel] = deque()
+        self._queue = ParcelQueue()
         self._live: set[SmtpConnection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._sendings: dict[HandOver, _Sending] = {}
@@ -89,11 +124,8 @@ class SmtpProvider:
         finally:
             self._window.give(room - len(admitted))
         sending.outstanding += len(admitted)
-        queued = [parcels[mail.job.seq] for mail in admitted]
-        if hand_over.is_urgent:
-            self._queue.extendleft(reversed(queued))
-        else:
-            self._queue.extend(queued)
+        for mail in admitted:
+            self._queue.put(parcels[mail.job.seq])
         self._work()
 
     def _compose(self, mail: Mail, hand_over: HandOver) -> Parcel | None:
@@ -105,23 +137,21 @@ class SmtpProvider:
 
     def _give_up(self, hand_over: HandOver) -> None:
         """The batch's time is up: take back what waits, and end the connections that have its mails in hand."""
-        mine = [parcel for parcel in self._queue if parcel.hand_over is hand_over]
-        for parcel in mine:
-            self._queue.remove(parcel)
-            self.finished(parcel, NotSent(TOO_LATE))
+        self._take_back(hand_over)
         for connection in [connection for connection in self._live if connection.holds(hand_over)]:
             connection.give_up("the batch's deadline passed")
         # What only its envelope was out for came back to the queue.
-        for parcel in [parcel for parcel in self._queue if parcel.hand_over is hand_over]:
-            self._queue.remove(parcel)
+        self._take_back(hand_over)
+
+    def _take_back(self, hand_over: HandOver) -> None:
+        for parcel in self._queue.remove(hand_over):
             self.finished(parcel, NotSent(TOO_LATE))
 
     # The connections' side
 
     def next_parcel(self) -> Parcel | None:
         """See `smtp_connection.Owner`."""
-        while self._queue:
-            parcel = self._queue.popleft()
+        while (parcel := self._queue.get()) is not None:
             if parcel.hand_over.may_go():
                 return parcel
             self.finished(parcel, NotSent(TOO_LATE))
@@ -129,7 +159,7 @@ class SmtpProvider:
 
     def put_back(self, parcel: Parcel) -> None:
         """See `smtp_connection.Owner`."""
-        self._queue.appendleft(parcel)
+        self._queue.put_first(parcel)
         self._work()
 
     def finished(self, parcel: Parcel, outcome: Outcome) -> None:
@@ -183,8 +213,7 @@ class SmtpProvider:
             return
         log.warning("no connection to the provider", provider=self.name, error=str(error))
         if not self._live and not self._opening:
-            stranded, self._queue = self._queue, deque()
-            for parcel in stranded:
+            for parcel in self._queue.remove():
                 self.finished(parcel, Failed(str(error), is_providers_fault=True))
 
     async def _open_connection(self) -> None:
