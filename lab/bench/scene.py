@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from lab.bench.meters import cpu_seconds, peak_megabytes
 from lab.postgres import PostgresServer
@@ -86,17 +87,20 @@ class Scene:
             )
 
     def fill_history(self, jobs: int, status: str) -> None:
-        """Rows as they would lie there after long use, put there past the triggers."""
+        """Rows as they would lie there after long use, put there past the triggers, all with the same data."""
         with self.connect() as connection:
+            row = connection.execute(f"SELECT {_DATA} FROM (SELECT 1 AS i) AS one").fetchone()
+            assert row is not None
             connection.execute("SET session_replication_role = replica")
+            connection.execute("SET synchronous_commit = off")
             connection.execute(
-                f"INSERT INTO email_jobs (job_id, type, template, recipient_email, recipient_name, data, queue,"
-                f" priority, guarantee, next_attempt_at, status)"
-                f" SELECT %(status)s || '-history-' || i, 'booking-confirmation', 'booking-confirmation',"
-                f" 'user' || i || '@example.com', 'User ' || i, {_DATA}, 'transactional', 'high', 'effectively_once',"
-                f" clock_timestamp() + i * interval '1 microsecond', %(status)s::email_status"
-                f" FROM generate_series(1, %(jobs)s) AS i",
-                {"status": status, "jobs": jobs},
+                "INSERT INTO email_jobs (job_id, type, template, recipient_email, recipient_name, data, queue,"
+                " priority, guarantee, next_attempt_at, status)"
+                " SELECT %(status)s || '-history-' || i, 'booking-confirmation', 'booking-confirmation',"
+                " 'user' || i || '@example.com', 'User ' || i, %(data)s, 'transactional', 'high', 'effectively_once',"
+                " clock_timestamp(), %(status)s::email_status"
+                " FROM generate_series(1, %(jobs)s) AS i",
+                {"status": status, "jobs": jobs, "data": Jsonb(row[0])},
             )
 
     def settle_down(self) -> None:
