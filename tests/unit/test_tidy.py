@@ -2,6 +2,7 @@
 
 import ast
 import re
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_every_module_is_in_architecture() -> None:
         (Category, "email_category"),
     ],
 )
-def test_closed_lists_are_the_same_in_sql_and_python(enum: type[job.StrEnum], name: str) -> None:
+def test_closed_lists_are_the_same_in_sql_and_python(enum: type[StrEnum], name: str) -> None:
     """Each enum has the same values in the same order."""
     text = "".join(file.read_text() for file in MIGRATIONS)
     match = re.search(rf"CREATE TYPE {name} AS ENUM \((.*?)\);", text, re.DOTALL)
