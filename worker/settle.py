@@ -18,10 +18,10 @@ async def settle(
     Jobs of the batch without a settlement stay as they were, and are free with the commit.
     """
     async with connection.pipeline():
-        if settlements:
-            await connection.execute(query("settle_jobs"), _columns(settlements))
         if outcomes:
             await write_outcomes(connection, outcomes)
+        if settlements:
+            await connection.execute(query("settle_jobs"), _columns(settlements))
         await connection.execute(b"COMMIT")
 
 

@@ -7,7 +7,11 @@ LANGUAGE sql STABLE AS $$
                to_char(greatest(job.scheduled_at, job.created_at), 'YYYY-MM-DD HH24:MI:SS'))
     FROM job
     UNION ALL
-    SELECT a.started_at, 'handed over', a.attempt, a.provider, concat_ws(' by ', a.reason, a.worker)
+    SELECT a.started_at, 'handed over', a.attempt, a.provider, concat_ws(
+            '; ',
+            concat_ws(' by ', a.reason, a.worker),
+            CASE WHEN a.state = 'sending' AND a.attempt <= job.attempt_no THEN 'no answer came: its worker died' END
+        )
     FROM job INNER JOIN email_attempts AS a ON a.seq = job.seq
     WHERE a.state <> 'not_sent'
     UNION ALL

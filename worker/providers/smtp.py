@@ -16,7 +16,7 @@ from worker.job import Failed, Mail, NotSent, Outcome, Refused
 from worker.providers.base import TOO_LATE, HandOver
 from worker.providers.smtp_connect import SmtpServer, connect
 from worker.providers.smtp_connection import Limits, Parcel, SmtpConnection
-from worker.providers.window import Window
+from worker.providers.window import Turns, Window
 
 # Intents that may be open per connection: one whose content is out, one whose envelope is, and four to follow, so that
 # connections stay busy during a commit of the journal. This is what a kill can leave in doubt.
@@ -36,11 +36,12 @@ class _Sending:
 
 
 class ParcelQueue:
-    """Mails that wait for a connection, transactional ones first."""
+    """Mails that wait for a connection, transactional ones first, but not alone."""
 
     def __init__(self) -> None:
         self._urgent: deque[Parcel] = deque()
         self._bulk: deque[Parcel] = deque()
+        self._turns = Turns()
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._bulk)
@@ -58,9 +59,10 @@ class ParcelQueue:
 
     def get(self) -> Parcel | None:
         """The next to go."""
-        if self._urgent:
-            return self._urgent.popleft()
-        return self._bulk.popleft() if self._bulk else None
+        if not self._urgent and not self._bulk:
+            return None
+        is_urgents = self._turns.is_urgents(urgent_waits=bool(self._urgent), bulk_waits=bool(self._bulk))
+        return (self._urgent if is_urgents else self._bulk).popleft()
 
     def remove(self, hand_over: HandOver | None = None) -> list[Parcel]:
         """Take out those of one batch, or all."""
