@@ -1,0 +1,130 @@
+"""Starting a worker: what stands in the way is told in words, with a status that a supervisor can use."""
+
+import subprocess
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.integration.office import EMAIL_WORKER, PROCRASTINATE, WORKER_COMMANDS, run
+from tests.integration.rows import Connection, value
+from tests.support import Database, eventually, running_worker
+
+
+def refusal(environment: dict[str, str], command: tuple[str, ...], status: int = 1) -> str:
+    """What a worker says that does not start; never a traceback."""
+    ended: subprocess.CompletedProcess[str] = run(environment, *command)
+    assert ended.returncode == status, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+@pytest.mark.parametrize("command", WORKER_COMMANDS, ids=["procrastinate worker", "email-worker worker"])
+def test_an_unmigrated_database_is_told_with_the_way_out(empty_database: Database, command: tuple[str, ...]) -> None:
+    """The worker exits and names the command that is missing."""
+    said = refusal(empty_database.environment(), command)
+    assert "the database has no schema yet. Run: email-worker migrate" in said
+
+
+def test_missing_migrations_are_named(database: Database, db: Connection) -> None:
+    """A database of an earlier version is not used as it is."""
+    db.execute("DELETE FROM email_schema WHERE name IN ('0004_tracking.sql', '0005_templates.sql')")
+    said = refusal(database.environment(), PROCRASTINATE)
+    assert "the database lacks 0004_tracking.sql, 0005_templates.sql. Run: email-worker migrate" in said
+
+
+def test_a_database_that_is_away_is_told_in_words(database: Database) -> None:
+    """Where it looked, what it heard, and which settings to check."""
+    said = refusal(database.environment(DB_PORT=1), PROCRASTINATE)
+    assert f":1/{database.name}" in said
+    assert "Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD." in said
+
+
+WRONG = {
+    "WORKER_BATCH_SIZE": "many",
+    "EMAIL_FROM_ADDRESS": "nobody",
+    "EMAIL_PROVIDER_PRIMARY": "carrier pigeon",
+}
+WRONG_TEXT = """\
+email-worker: wrong settings
+WORKER_BATCH_SIZE='many' is not allowed: it must be a whole number, 1 to 1000.
+EMAIL_PROVIDER_PRIMARY='carrier pigeon' is not allowed: it must be smtp or smtp_fallback.
+EMAIL_FROM_ADDRESS='nobody' is not allowed: it must be one address, like mail@example.com.
+"""
+
+
+def test_wrong_settings_are_named_by_procrastinates_command(database: Database) -> None:
+    """procrastinate only imports the app, and all the same each wrong variable has its line."""
+    said = refusal(database.environment(**WRONG), PROCRASTINATE)
+    assert sorted(said.splitlines()) == sorted(WRONG_TEXT.splitlines())
+
+
+def test_wrong_settings_are_a_mistake_of_the_user_for_our_own_command(database: Database) -> None:
+    """`email-worker worker` says the same, and ends with status 2 as all commands of ours do."""
+    said = refusal(database.environment(**WRONG), EMAIL_WORKER, status=2)
+    assert sorted(said.splitlines()) == sorted(WRONG_TEXT.splitlines())
+
+
+@pytest.fixture
+def limited_role(db: Connection) -> Iterator[dict[str, str]]:
+    """A role that may have three connections; the settings to be it."""
+    name = "email_test_limited"
+    db.execute(f"DROP ROLE IF EXISTS {name}")
+    db.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'limited' CONNECTION LIMIT 3")
+    for objects in ("TABLES", "SEQUENCES"):
+        db.execute(f"GRANT ALL ON ALL {objects} IN SCHEMA public TO {name}".encode())
+    yield {"DB_USER": name, "DB_PASSWORD": "limited"}
+    eventually(
+        lambda: value(db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = 'email_test_limited'"),
+        "its sessions are gone",
+    )
+    db.execute(f"DROP OWNED BY {name}")
+    db.execute(f"DROP ROLE {name}")
+
+
+def test_too_few_connections_are_told_with_the_setting(database: Database, limited_role: dict[str, str]) -> None:
+    """A worker that cannot have its connections says how many it needs, and by which setting to need fewer."""
+    said = refusal(database.environment(**limited_role), EMAIL_WORKER)
+    assert "A worker needs up to WORKER_CONCURRENCY + 6 = 16: lower WORKER_CONCURRENCY" in said
+
+
+def test_a_full_server_is_told_with_the_setting(
+    database: Database, db: Connection, limited_role: dict[str, str]
+) -> None:
+    """Not even the first connection is to be had: the same words."""
+    user, password = limited_role["DB_USER"], limited_role["DB_PASSWORD"]
+    dsn = make_conninfo(database.server.dsn(database.name), user=user, password=password)
+    others = [psycopg.connect(dsn) for _ in range(3)]
+    try:
+        said = refusal(database.environment(**limited_role), PROCRASTINATE)
+    finally:
+        for other in others:
+            other.close()
+    assert "lower WORKER_CONCURRENCY, or raise max_connections in Postgres" in said
+
+
+def test_a_worker_holds_no_more_connections_than_it_says(database: Database, db: Connection) -> None:
+    """WORKER_CONCURRENCY + 6 at most, each under a name that tells what it is for."""
+    insert = "INSERT INTO email_jobs (job_id, type, template, recipient_email, content, subject)"
+    db.execute(
+        f"{insert} SELECT 'j-' || n, 'newsletter', 'newsletter', 'ann@example.com', 'c', 's'"
+        " FROM generate_series(1, 300) AS n"
+    )
+    held = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND starts_with(application_name, 'email-worker ') AND right(application_name, 4) = ' w-1'"
+    )
+    most = 0
+    # Nobody listens at that port: each batch costs a try and no time.
+    settings = {"WORKER_NAME": "w-1", "WORKER_CONCURRENCY": 3, "WORKER_BATCH_SIZE": 10, "SMTP_PORT": 1}
+    with running_worker(database.environment(**settings)) as worker:
+
+        def all_tried() -> bool:
+            nonlocal most
+            most = max(most, value(db, held))
+            assert worker.process.poll() is None, worker.log_text()
+            return bool(value(db, "SELECT count(*) = 0 FROM email_jobs WHERE retry_count = 0"))
+
+        eventually(all_tried, "every job was tried once")
+    assert 0 < most <= 9

@@ -1,0 +1,142 @@
+"""email-worker template lint, preview and sync."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command import Command
+from tests.integration.office import Office, part
+from tests.integration.rows import column, row, rows
+from tests.support import Database
+from worker import catalog, workshop
+from worker.catalog import shipped_names, shipped_source
+
+
+def test_all_shipped_templates_are_sound(command: Command) -> None:
+    """Each compiles and renders its own sample."""
+    ended = command("template", "lint")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [f"ok    {name}" for name in shipped_names()]
+    assert len(shipped_names()) == 15
+
+
+def test_lint_looks_at_the_named_ones(command: Command) -> None:
+    """Only those; an unknown name is a failure."""
+    ended = command("template", "lint", "newsletter", "nope")
+    assert ended.status == 1
+    assert ended.out.splitlines() == [
+        "ok    newsletter",
+        'FAIL  nope  unknown template "nope": no active row in email_templates and no shipped files',
+    ]
+
+
+BROKEN = {
+    "lint-syntax": ("Hello {{ name", "x", "template lint-syntax (subject), line 1:"),
+    "lint-missing": ("Hello", "\n\n{{ nobody }}", "template lint-missing (html), line 3: 'nobody' is undefined"),
+    "lint-long": ("x" * 121, "x", "the sample's subject has 121 characters, 120 are readable"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_lint_finds_what_is_wrong(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """A broken template fails with its name, part and line."""
+    subject, html, problem = BROKEN[name]
+    folder = tmp_path / "templates" / name
+    folder.mkdir(parents=True)
+    (folder / "subject.j2").write_text(subject)
+    (folder / "body.html.j2").write_text(html)
+    (folder / "sample.json").write_text('{"data": {"name": "Ann"}}')
+    for module in (catalog, workshop):
+        monkeypatch.setattr(module, "TEMPLATE_FOLDER", tmp_path / "templates")
+    ended = command("template", "lint")
+    assert ended.status == 1
+    assert ended.out.startswith(f"FAIL  {name}  {problem}")
+
+
+def test_preview_shows_the_three_parts(command: Command, tmp_path: Path) -> None:
+    """Subject, text and HTML, of the sample or of data from a file; the brand is the sender's."""
+    ended = command("template", "preview", "newsletter", EMAIL_FROM_NAME="Acme Bookings")
+    assert ended.status == 0
+    assert ended.out.startswith("Subject: What's on in June: open air, late nights and a new hall\n")
+    assert "Acme Bookings" in ended.out
+    assert "</html>" in ended.out
+    (tmp_path / "data.json").write_text(json.dumps({"data": {"title": "Mine", "articles": []}}))
+    ended = command("template", "preview", "newsletter", "--data", str(tmp_path / "data.json"))
+    assert ended.out.startswith("Subject: Mine\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[1]", "must hold an object"),
+        (b'{"data": {}}', "template newsletter (subject), line 1: 'title' is undefined"),
+        (b'{"data": [1]}', "must hold an object"),
+        (b'{"recipient": "ann", "data": {"title": "t", "articles": []}}', "must hold an object"),
+    ],
+)
+def test_preview_of_wrong_data_fails_in_words(
+    command: Command, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    """Whatever is wrong with the file is one line, and no traceback."""
+    file = tmp_path / "data.json"
+    if content is not None:
+        file.write_bytes(content)
+    ended = command("template", "preview", "newsletter", "--data", str(file))
+    assert ended.status == 1
+    assert ended.err.startswith("email-worker: ")
+    assert words in ended.err
+
+
+def test_sync_stores_the_shipped_templates_once(command: Command, database: Database) -> None:
+    """Version 1 of each, then nothing, until a row or a file differs."""
+    first = command("template", "sync", **database.environment())
+    assert (first.status, first.err) == (0, "")
+    assert first.out.splitlines() == [f"version 1 {name}" for name in shipped_names()]
+    with database.connect() as db:
+        stored = rows(
+            db, "SELECT name, type, locale, subject, html_content, text_content FROM email_templates ORDER BY 1"
+        )
+        sources = [(name, shipped_source(name)) for name in shipped_names()]
+        assert stored == [(name, name, "default", s.subject, s.html, s.text) for name, s in sources]
+        again = command("template", "sync", **database.environment())
+        assert again.out.splitlines() == [f"unchanged {name}" for name in shipped_names()]
+
+        db.execute("UPDATE email_templates SET subject = 'by hand' WHERE name = 'newsletter'")
+        third = command("template", "sync", **database.environment())
+        assert [line for line in third.out.splitlines() if "unchanged" not in line] == ["version 2 newsletter"]
+        assert column(db, "SELECT subject FROM email_templates WHERE name = 'newsletter' ORDER BY version") == [
+            "by hand",
+            shipped_source("newsletter").subject,
+        ]
+
+
+def test_sync_notes_the_variables(command: Command, database: Database) -> None:
+    """The names that a template needs from data, without those that every template has."""
+    command("template", "sync", **database.environment())
+    with database.connect() as db:
+        (variables,) = row(db, "SELECT variables FROM email_templates WHERE name = 'newsletter'")
+    assert variables == ["articles", "closing", "intro", "title", "webUrl"]
+
+
+def test_sync_into_an_unmigrated_database_fails_in_words(command: Command, empty_database: Database) -> None:
+    """The missing schema is told with the command that makes it."""
+    ended = command("template", "sync", **empty_database.environment())
+    assert ended.status == 1
+    assert "email-worker migrate" in ended.err
+
+
+def test_a_synced_template_makes_the_same_mail(office: Office, command: Command) -> None:
+    """Rows that were written by sync render as the files that they came from, layout included."""
+    data = {"type": "newsletter", "template": "newsletter", "data": '{"title": "T", "articles": []}'}
+    from_files = office.deliver("files", **data)
+    command("template", "sync", **office.database.environment())
+    # A version asked for by number can only come from a row.
+    from_rows = office.deliver("rows", template_version=1, **data)
+    office_id, rows_id = ({"id": str(m["X-Job-Id"])} for m in (from_files, from_rows))
+    assert from_rows["Subject"] == "T"
+    for kind in ("html", "plain"):
+        assert part(from_rows, kind) == part(from_files, kind).replace(office_id["id"], rows_id["id"])

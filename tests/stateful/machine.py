@@ -1,0 +1,247 @@
+"""The state machine: what can happen to jobs, workers, claims and time, in any order.
+
+Each rule is one event of the world; `tests.stateful.oracle` says after each what must hold. Rules that stop a batch in
+its middle leave it there: others act meanwhile, then it goes on, loses its claim, or dies.
+"""
+
+import sys
+from enum import StrEnum
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
+from psycopg.pq import TransactionStatus
+
+from tests.stateful.limits import DOUBT_SECONDS, RETRY_SECONDS
+from tests.stateful.plan import Answer, Plan, Stage
+from tests.stateful.plant import Cut, Plant, Process
+from worker.job import Guarantee, Queue
+
+PROCESSES = 2
+# A doubt costs a wait, every retry costs one, and a batch takes five jobs: far more rounds than anything may need.
+MOST_ROUNDS = 60
+
+# What goes wrong all the time hides what goes wrong together, so most things are fine.
+answers = st.lists(st.sampled_from([*Answer, *[Answer.ACCEPTED] * 4]), max_size=6)
+templates = st.sampled_from([*["fine"] * 9, "broken", "needy", "missing"])
+queues = st.sampled_from([Queue.TRANSACTIONAL] * 4 + [Queue.BULK])
+which = st.integers(0, PROCESSES - 1)
+
+
+class Fate(StrEnum):
+    """What becomes of a batch that is stopped in its middle."""
+
+    DIES = "its process dies"
+    GOES_ON = "it is slow, and goes on later"
+    LOSES_CLAIM = "Postgres ends its session"
+    LOSES_CLAIM_UNNOTICED = "Postgres ends its session, and the network swallows the news"
+
+
+class DeliveryMachine(RuleBasedStateMachine):
+    """Two worker processes, one queue table, and everything that goes wrong."""
+
+    jobs: Bundle[str] = Bundle("jobs")
+
+    def __init__(self, plant: Plant) -> None:
+        super().__init__()
+        self.plant = plant
+        # Where people work: now and then in a transaction that began long before.
+        self.person = plant.database.connect()
+        plant.empty()
+        for _ in range(PROCESSES):
+            plant.start()
+
+    def teardown(self) -> None:
+        """Every example ends with an empty queue: whatever has happened, every job comes to an end."""
+        try:
+            self.person.close()
+            if sys.exc_info()[0] is None:
+                self._let_everything_end(Answer.ACCEPTED)
+        finally:
+            self.plant.empty()
+
+    @initialize(target=jobs)
+    def one_of_each(self) -> Any:
+        """No example begins with an empty queue."""
+        return multiple(*(self.plant.enqueue(guarantee) for guarantee in Guarantee))
+
+    # Jobs come
+
+    @rule(
+        target=jobs,
+        count=st.integers(1, 4),
+        guarantee=st.sampled_from(Guarantee),
+        queue=queues,
+        template=templates,
+        due_in=st.sampled_from([*[None] * 8, -3600, 100]),
+        expires_in=st.sampled_from([*[None] * 8, -10, 500]),
+        max_retries=st.sampled_from([None, None, 0, 1, 4]),
+    )
+    def enqueue(
+        self,
+        count: int,
+        guarantee: Guarantee,
+        queue: Queue,
+        template: str,
+        due_in: int | None,
+        expires_in: int | None,
+        max_retries: int | None,
+    ) -> Any:
+        """Some jobs of one kind."""
+        return multiple(
+            *(
+                self.plant.enqueue(
+                    guarantee, queue, template=template, due_in=due_in, expires_in=expires_in, max_retries=max_retries
+                )
+                for _ in range(count)
+            )
+        )
+
+    @rule(job=jobs)
+    def enqueue_again(self, job: str) -> None:
+        """The same job_id once more changes nothing."""
+        self.plant.db.execute("SELECT email_enqueue(%s, 'password-reset', 'bob@example.com')", (job,))
+
+    # Workers work
+
+    @rule(index=which, queue=queues, given=answers)
+    def deliver(self, index: int, queue: Queue, given: list[Answer]) -> None:
+        """A batch from its beginning to its end; another one of the same process may be stopped meanwhile."""
+        process = self.plant.processes[index]
+        batch = self.plant.begin(process, queue, Plan(given))
+        self.plant.finish(process, batch)
+
+    @precondition(lambda self: self._idle())
+    @rule(
+        number=which,
+        queue=queues,
+        given=answers,
+        stage=st.sampled_from(Stage),
+        passes=st.integers(0, 2),
+        fate=st.sampled_from(Fate),
+    )
+    def deliver_until(
+        self, number: int, queue: Queue, given: list[Answer], stage: Stage, passes: int, fate: Fate
+    ) -> None:
+        """A batch that is stopped at some stage, and stays there, with its claim or without, or dies there."""
+        process = self._idle()[number % len(self._idle())]
+        batch = self.plant.begin(process, queue, Plan(given, stage, passes))
+        if batch.task.done():
+            self.plant.finish(process, batch)
+        elif fate is Fate.DIES:
+            self.plant.crash(process)
+        else:
+            process.held = batch
+            if fate is not Fate.GOES_ON:
+                self.plant.lose_claim(batch, is_noticed=fate is Fate.LOSES_CLAIM)
+
+    @rule(index=which, queue=queues, given=answers, cut=st.sampled_from(Cut))
+    def settle_is_cut(self, index: int, queue: Queue, given: list[Answer], cut: Cut) -> None:
+        """A batch whose settle is interrupted in its middle."""
+        process = self.plant.processes[index]
+        is_cut = self.plant.settle_interrupted(process, queue, Plan(given), cut)
+        if is_cut and cut is Cut.CLIENT:
+            self.plant.crash(process)
+
+    @precondition(lambda self: self._holding())
+    @rule(number=which, is_stopping=st.booleans())
+    def go_on(self, number: int, is_stopping: bool) -> None:
+        """A stopped batch goes on to its end; perhaps its process got SIGTERM meanwhile, and ends with it."""
+        process = self._holding()[number % len(self._holding())]
+        assert process.held is not None
+        if is_stopping:
+            process.delivery.stop.event.set()
+        batch, process.held = process.held, None
+        self.plant.finish(process, batch)
+        if is_stopping:
+            self.plant.run(process.journal.close())
+            self.plant.crash(process)
+
+    @precondition(lambda self: any(not process.held.is_lost for process in self._holding()))
+    @rule(number=which, is_noticed=st.booleans())
+    def claim_is_lost(self, number: int, is_noticed: bool) -> None:
+        """Postgres ends the session of a stopped batch: from now on it is a zombie's, whether it knows or not."""
+        holding = [process for process in self._holding() if process.held and not process.held.is_lost]
+        batch = holding[number % len(holding)].held
+        assert batch is not None
+        self.plant.lose_claim(batch, is_noticed=is_noticed)
+
+    @rule(index=which)
+    def process_dies(self, index: int) -> None:
+        """SIGKILL, whatever it is at."""
+        self.plant.crash(self.plant.processes[index])
+
+    @rule(index=which)
+    def journal_is_flushed(self, index: int) -> None:
+        """The flush interval of a process passes."""
+        self.plant.run(self.plant.processes[index].journal.flush())
+
+    @rule()
+    def late_outcomes_are_applied(self) -> None:
+        """The periodic task."""
+        self.plant.oracle.apply_late_outcomes()
+
+    # People and time
+
+    @rule()
+    def person_begins(self) -> None:
+        """A person's transaction begins, and is older from now on than what workers do meanwhile."""
+        if self.person.info.transaction_status == TransactionStatus.IDLE:
+            self.person.execute("BEGIN")
+            self.person.execute("SELECT pg_current_xact_id()")
+
+    def _person_commits(self) -> None:
+        if self.person.info.transaction_status != TransactionStatus.IDLE:
+            self.person.execute("COMMIT")
+
+    @rule(job=jobs)
+    def requeue(self, job: str) -> None:
+        """A person sends a finished job again."""
+        if self.plant.oracle.statuses()[job] != "pending":
+            self.person.execute("SELECT email_requeue(%s)", (job,))
+            self._person_commits()
+            self.plant.oracle.requeued(job)
+
+    @rule(job=jobs)
+    def cancel(self, job: str) -> None:
+        """A producer takes a job back, if it can be."""
+        row = self.person.execute("SELECT email_cancel(%s)", (job,)).fetchone()
+        self._person_commits()
+        assert (row == ("cancelled",)) == (self.plant.oracle.statuses()[job] == "cancelled"), row
+
+    @rule(seconds=st.sampled_from([1, RETRY_SECONDS + 10, DOUBT_SECONDS - 30, DOUBT_SECONDS + 10, 3600]))
+    def time_passes(self, seconds: int) -> None:
+        """All times move into the past; rows that are locked by a claim keep theirs."""
+        self.plant.time_passes(seconds)
+
+    @rule(answer=st.sampled_from([Answer.ACCEPTED, Answer.UNKNOWN_TAKEN, Answer.FAILED_PROVIDER]))
+    def everything_ends(self, answer: Answer) -> None:
+        """Given time and any one answer, each job ends: no doubt and no retry goes on for ever."""
+        self._let_everything_end(answer)
+
+    def _let_everything_end(self, answer: Answer) -> None:
+        for process in self._holding():
+            assert process.held is not None
+            batch, process.held = process.held, None
+            self.plant.finish(process, batch)
+        for _ in range(MOST_ROUNDS):
+            if "pending" not in self.plant.oracle.statuses().values():
+                break
+            self.plant.time_passes(3600)
+            for queue in Queue:
+                process = self.plant.processes[0]
+                self.plant.finish(process, self.plant.begin(process, queue, Plan([answer] * 20)))
+            self.plant.oracle.check()
+        pending = [job for job, status in self.plant.oracle.statuses().items() if status == "pending"]
+        assert not pending, f"still pending after {MOST_ROUNDS} rounds: {pending}"
+
+    @invariant()
+    def promises_hold(self) -> None:
+        """See the oracle."""
+        self.plant.oracle.check()
+
+    def _holding(self) -> list[Process]:
+        return [process for process in self.plant.processes if process.held is not None]
+
+    def _idle(self) -> list[Process]:
+        return [process for process in self.plant.processes if process.held is None]

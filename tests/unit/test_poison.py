@@ -1,0 +1,167 @@
+"""One bad row never stops the line: whatever a job or a template holds, rendering answers for each job, and ends.
+
+An exception out of `render_batch` or `compile_template` ends the whole batch; its rows are claimed again at once, by
+this worker or the next, and nothing behind them is ever sent.
+"""
+
+from contextlib import nullcontext
+from typing import Any, cast
+
+import pytest
+from psycopg import AsyncConnection
+
+from tests.unit.bounded import run_bounded
+from tests.unit.test_catalog_errors import EmptyDatabase
+from tests.unit.values import make_job
+from worker.catalog import Catalog
+from worker.compose import Sender
+from worker.errors import TemplateError
+from worker.job import Content, Job
+from worker.prepare import prepare
+from worker.render import Brand, TemplateSource, compile_template, render_batch
+
+TEMPLATE = compile_template(TemplateSource("t", "en", "Subject", "<p>{{ name }}</p>", None))
+GOOD = make_job(seq=2, data='{"name": "Ann"}')
+BRAND = Brand("Acme", "mail@example.com")
+
+
+def render_beside_a_good_one(job: Job) -> Content | TemplateError:
+    """What a batch of this job and a good one makes of it, once the good one has come out well."""
+    bad, good = render_batch([(job, TEMPLATE), (GOOD, TEMPLATE)], BRAND, {})
+    assert good == Content("Subject", "<p>Ann</p>", "Ann")
+    return bad
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1" + "0" * 5000, "-1" + "0" * 5000, "1" * 400 + ".5", "[" * 1100 + "]" * 1100, '{"a":' * 1100 + "1" + "}" * 1100],
+    ids=["5001 digits", "minus 5001 digits", "400 digits and a half", "1100 lists", "1100 objects"],
+)
+def test_data_that_cannot_be_read_ends_that_job_alone(value: str) -> None:
+    """jsonb holds numbers and depths that a JSON decoder refuses: the job gets an error, its neighbour its content."""
+    found = render_beside_a_good_one(make_job(data=f'{{"name": {value}}}'))
+    assert isinstance(found, TemplateError)
+    assert "data" in str(found)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<?xml version='1.0' encoding='utf-16'?>" * 2,
+        "<table><tr><td>" + "a" * 100_000 + "</td></tr>" + "<tr><td>b</td></tr>" * 5_000 + "</table>",
+        "<div>" * 10_000 + "x",
+        "",
+        "<!-- nothing -->",
+        "\x00",
+    ],
+    ids=["two XML declarations", "table of 500 MB as text", "deep", "empty", "comment", "NUL"],
+)
+def test_html_that_gives_no_text_ends_that_job_alone(html: str) -> None:
+    """A job's own HTML may break the conversion to text: the job gets an error or content, its neighbour stays well."""
+    found = render_beside_a_good_one(make_job(content=html, data='{"name": "Ann"}'))
+    assert isinstance(found, TemplateError) or found.html == html
+
+
+def test_making_text_of_html_has_the_time_limit_of_rendering() -> None:
+    """900 KB of table cells take a quarter of a minute to convert: they are given up like any render that long."""
+    code = """
+from tests.unit.test_poison import render_beside_a_good_one
+from tests.unit.values import make_job
+html = "<table>" + ("<tr>" + "<td>a" * 300 + "</tr>") * 600 + "</table>"
+print(render_beside_a_good_one(make_job(content=html, data='{"name": "Ann"}')))
+"""
+    assert "takes longer than" in run_bounded(code)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "{% for a in b %}" * 25 + "{% endfor %}" * 25,
+        "{% if a %}" * 120 + "{% endif %}" * 120,
+        "{{ " + "1" * 5000 + " }}",
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ a" + ".b" * 5000 + " }}",
+        "{% block a %}" * 200 + "{% endblock %}" * 200,
+    ],
+    ids=["25 loops deep", "120 conditions deep", "5000 digits", "5000 brackets", "5000 attributes", "200 blocks"],
+)
+def test_a_template_that_does_not_compile_is_a_template_error(html: str) -> None:
+    """Whatever Jinja or Python cannot compile is an error that names template and part, and nothing else is raised."""
+    with pytest.raises(TemplateError, match=r"t \(html\)"):
+        compile_template(TemplateSource("t", "en", "Subject", html, None))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["9 ** (9 ** 9)", "'x' * 200000000", "'x' | center(200000000)", "'%200000000d' | format(1)"],
+)
+def test_constants_are_computed_within_the_limits(expression: str) -> None:
+    """Jinja computes constants while it compiles: there, too, time and memory have their limits."""
+    code = f"""
+import resource
+from tests.unit.test_poison import BRAND, GOOD, TemplateError, TemplateSource, compile_template, render_batch
+try:
+    template = compile_template(TemplateSource("t", "en", "Subject", "{{{{ {expression} }}}}", None))
+    print(render_batch([(GOOD, template)], BRAND, {{}})[0])
+except TemplateError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    error, megabytes = run_bounded(code).splitlines()
+    assert error.startswith("template t (html)"), error[:200]
+    assert int(megabytes) < 600
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "{'a': 1}[name]", "name[name]", "[1] | map(name) | list", "name | attr(name)", "name.name.name",
+        "name | int + name",
+    ],
+)  # fmt: skip
+def test_errors_never_tell_the_data(expression: str) -> None:
+    """An error names template, line and what the template says, never a value: values are somebody's data."""
+    template = compile_template(TemplateSource("t", "en", "Subject", f"{{{{ {expression} }}}}", None))
+    [error] = render_batch([(make_job(data='{"name": "Ann Secret"}'), template)], BRAND, {})
+    assert isinstance(error, TemplateError)
+    assert "line 1" in str(error)
+    assert "Secret" not in str(error)
+
+
+def test_errors_never_tell_the_data_of_an_include() -> None:
+    """The name of a file to include may be a value too."""
+    template = compile_template(TemplateSource("t", "en", "Subject", "{% include name %}", None))
+    [error] = render_batch([(make_job(data='{"name": "Ann Secret"}'), template)], BRAND, {})
+    assert isinstance(error, TemplateError)
+    assert "Secret" not in str(error)
+
+
+def test_a_render_without_memory_does_not_take_its_neighbours_along() -> None:
+    """What a failed render held is free again for the next: good mails beside greedy ones come out well."""
+    code = """
+from tests.unit.test_poison import BRAND, TemplateError, TemplateSource, compile_template, render_batch
+from tests.unit.values import make_job
+grow = "{% for i in range(90000) %}{% set ns.s = [ns.s, 'x' * n * 90] %}{% endfor %}"
+greedy = compile_template(
+    TemplateSource("greedy", "en", "s", "{% set ns = namespace(s=[]) %}" + grow * 3, "t"))
+modest = compile_template(
+    TemplateSource("modest", "en", "s", "{% for i in range(2000) %}{{ i }} {{ n }}{% endfor %}", "t"))
+data = '{"n": 9}'
+jobs = [(make_job(seq=n, data=data), modest if n % 5 else greedy) for n in range(20)]
+found = render_batch(jobs, BRAND, {})
+assert all(isinstance(found[n], TemplateError) for n in range(0, 20, 5)), found
+print([str(found[n]) for n in range(20) if n % 5 and isinstance(found[n], TemplateError)])
+"""
+    assert run_bounded(code) == "[]"
+
+
+async def test_options_that_cannot_be_read_end_that_job_alone() -> None:
+    """jsonb nests deeper than the decoder goes: the job is unsendable with a reason, and nothing is raised."""
+    job = make_job(template="welcome-email", options='{"ignored": ' + "[" * 1100 + "]" * 1100 + "}")
+    good = make_job(seq=2, template="welcome-email", data='{"username": "ann"}')
+    catalog, database = Catalog(), cast(AsyncConnection[Any], EmptyDatabase())
+    mails, unsendable = await prepare(database, [job, good], catalog, Sender("a@example.com"), nullcontext())
+    assert [mail.job.seq for mail in mails] == [2]
+    [bad] = unsendable
+    assert bad.error is not None
+    assert "options" in bad.error
