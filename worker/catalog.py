@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from worker.db import query
 from worker.errors import TemplateError
 from worker.job import Job
-from worker.render import TEMPLATE_FOLDER, MailTemplate, TemplateSource, compile_template
+from worker.sandbox import TEMPLATE_FOLDER, MailTemplate, TemplateSource, compile_template
 
 DEFAULT_LOCALE = "default"
 # The language that the shipped files are written in.
@@ -74,7 +74,8 @@ class Catalog:
         """The template of a prepared job. Raises TemplateError when there is none, or it is broken."""
         found = self._templates[template_key(job)]
         if isinstance(found, TemplateError):
-            raise found
+            # A fresh one: an exception that is raised again and again collects the frames of all its batches.
+            raise TemplateError(str(found))
         return found
 
     def policy(self, job: Job) -> TypePolicy | None:
@@ -105,7 +106,7 @@ def _choose(key: TemplateKey, rows: Iterable[TemplateRow]) -> MailTemplate | Tem
         for wanted in locale_chain(locale):
             for row in rows:
                 right_version = row.is_active if version is None else row.version == version
-                if row.name == name and row.locale.lower() == wanted and right_version:
+                if row.name == name and _tag(row.locale) == wanted and right_version:
                     return compile_template(_from_row(row))
         if version is not None:
             raise TemplateError(f'unknown template: no version {version} of "{name}" in email_templates')
@@ -118,9 +119,12 @@ def locale_chain(locale: str | None) -> list[str]:
     """`pt-BR` tries pt-br, then pt, then default."""
     chain = [DEFAULT_LOCALE]
     if locale:
-        tag = locale.lower().replace("_", "-")
-        chain[:0] = dict.fromkeys([locale.lower(), tag, tag.partition("-")[0]])
+        chain[:0] = dict.fromkeys([_tag(locale), _tag(locale).partition("-")[0]])
     return chain
+
+
+def _tag(locale: str) -> str:
+    return locale.lower().replace("_", "-")
 
 
 def _from_row(row: TemplateRow) -> TemplateSource:

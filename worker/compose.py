@@ -22,7 +22,7 @@ from worker.errors import ComposeError
 from worker.headers import CRLF
 from worker.job import Attachment, Job, Mail, Options
 
-_HEADER_NAME = re.compile(r"[!-9;-~]{1,70}")
+_HEADER_NAME = re.compile(r"[!-9;-~]{1,48}")
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,60}/[A-Za-z0-9!#$&^_.+-]{1,60}")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9._@+-]{1,100}")
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -66,9 +66,9 @@ class Composer:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
-        self._address = headers.wire_address(sender.address)
-        self._from = headers.address_field("From", [headers.mailbox(sender.name, self._address)])
-        self._domain = self._address.rpartition("@")[2]
+        self._address = headers.wire_address(sender.address, "EMAIL_FROM_ADDRESS")
+        self._from = _from(sender.name, self._address)
+        self._domain = headers.ascii_domain(self._address.rpartition("@")[2], "EMAIL_FROM_ADDRESS")
         self._reply_to = _reply_to(sender.reply_to) if sender.reply_to else b""
 
     def compose(self, mail: Mail, *, eight_bit: bool) -> Message:
@@ -77,14 +77,16 @@ class Composer:
         envelope_sender, from_field = self._from_of(options)
         cc = [_named(address, "options.cc") for address in options.cc]
         bcc = [_named(address, "options.bcc") for address in options.bcc]
-        recipient = headers.wire_address(job.recipient_email)
+        recipient = headers.wire_address(job.recipient_email, "recipient_email")
         message_id = f"<{job.id}@{self._domain}>"
         body, is_8bit = _body(mail, eight_bit)
-        content = b"".join(
+        head = b"".join(
             (
                 from_field,
-                headers.address_field("To", [headers.mailbox(job.recipient_name or "", recipient)]),
-                headers.address_field("Cc", [headers.mailbox(*who) for who in cc]) if cc else b"",
+                headers.address_field(
+                    "To", [headers.mailbox(job.recipient_name or "", recipient, "recipient_email", "recipient_name")]
+                ),
+                headers.address_field("Cc", [headers.mailbox(*who, "options.cc") for who in cc]) if cc else b"",
                 _reply_to(options.reply_to) if options.reply_to else self._reply_to,
                 headers.text_field("Subject", mail.content.subject),
                 f"Date: {_date(int(time.time()))}\r\n"
@@ -94,9 +96,9 @@ class Composer:
                 self._unsubscribe(mail) if mail.can_opt_out else b"",
                 b"".join(_custom(name, value) for name, value in options.headers.items()),
                 b"MIME-Version: 1.0\r\n",
-                body,
             )
         )
+        content = head + body
         if len(content) > self._sender.max_bytes:
             raise ComposeError(
                 f"the message has {len(content):,} bytes, EMAIL_MAX_MESSAGE_BYTES allows {self._sender.max_bytes:,}"
@@ -107,7 +109,7 @@ class Composer:
             recipients,
             content,
             is_8bit,
-            not all(address.isascii() for address in (envelope_sender, *recipients)),
+            not (head.isascii() and all(address.isascii() for address in (envelope_sender, *recipients))),
             message_id,
         )
 
@@ -115,7 +117,7 @@ class Composer:
         if options.from_address is None:
             return self._address, self._from
         name, address = _named(options.from_address, "options.from")
-        return address, headers.address_field("From", [headers.mailbox(name or self._sender.name, address)])
+        return address, _from(name or self._sender.name, address)
 
     def _unsubscribe(self, mail: Mail) -> bytes:
         """RFC 2369 and, for an https address, RFC 8058's one click."""
@@ -123,7 +125,7 @@ class Composer:
         if not url:
             return b""
         field = b"List-Unsubscribe:\r\n <" + headers.encode(url, "EMAIL_UNSUBSCRIBE_URL") + b">\r\n"
-        if url.startswith("https:"):
+        if url.lower().startswith("https:"):
             field += b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
         return field
 
@@ -149,11 +151,15 @@ def _date(second: int) -> str:
 
 def _named(text: str, what: str) -> tuple[str, str]:
     name, address = headers.split_address(text, what)
-    return name, headers.wire_address(address)
+    return name, headers.wire_address(address, what)
+
+
+def _from(name: str, address: str) -> bytes:
+    return headers.address_field("From", [headers.mailbox(name, address, "the sender")])
 
 
 def _reply_to(text: str) -> bytes:
-    return headers.address_field("Reply-To", [headers.mailbox(*_named(text, "reply_to"))])
+    return headers.address_field("Reply-To", [headers.mailbox(*_named(text, "reply_to"), "reply_to")])
 
 
 def _custom(name: str, value: str) -> bytes:
@@ -207,10 +213,11 @@ def _text_part(kind: str, text: str, eight_bit: bool) -> tuple[bytes, bool]:
         label = b"7bit" if is_ascii else b"8bit"
         return opening + label + b"\r\n\r\n" + raw.replace(b"\n", CRLF), not is_ascii
     lines = raw.replace(b"\n", CRLF)
-    quoted = binascii.b2a_qp(lines, istext=True)
-    if len(quoted) * 3 <= len(lines) * 4:
-        return opening + b"quoted-printable\r\n\r\n" + quoted.replace(CRLF, b"\n").replace(b"\n", CRLF), False
-    return opening + b"base64\r\n\r\n" + _base64_lines(lines), False
+    quoted = binascii.b2a_qp(lines, istext=True).replace(CRLF, b"\n").replace(b"\n", CRLF)
+    based = _base64_lines(lines)
+    if len(quoted) <= len(based):
+        return opening + b"quoted-printable\r\n\r\n" + quoted, False
+    return opening + b"base64\r\n\r\n" + based, False
 
 
 def _base64_lines(raw: bytes) -> bytes:

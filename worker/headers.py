@@ -13,10 +13,16 @@ CRLF = b"\r\n"
 LINE = 78
 LONGEST_LINE = 998
 ENCODED_WORD = 75
+# Behind "Reply-To: " or the space of a folded line.
+MAILBOX_COLUMN = 10
+
+# RFC 5321 4.5.3.1: a path has 256 octets, two of them brackets.
+LONGEST_ADDRESS = 254
+LONGEST_TEXT = 10_000
+LONGEST_NAME = 48
 
 ADDRESS = re.compile(r'[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]{1,64}@[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]{1,255}')
-_NAMED_ADDRESS = re.compile(r"\s*(.*?)\s*<([^<>]*)>\s*")
-_PLAIN = re.compile(r"[ -~]*")
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 _ATTRIBUTE_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{}~")
@@ -34,48 +40,46 @@ def is_plain(text: str) -> bool:
 
 
 def text_field(name: str, text: str) -> bytes:
-    """An unstructured field (Subject, X-…), folded, its value encoded where it must be."""
+    """An unstructured field (Subject, X-…), folded, its value encoded where it must be. Raises ComposeError."""
+    if len(text) > LONGEST_TEXT:
+        raise ComposeError(f"{name} has {len(text):,} characters, {LONGEST_TEXT:,} are allowed")
     if is_plain(text):
         if len(name) + 2 + len(text) <= LINE:
             return f"{name}: {text}\r\n".encode("ascii")
         if max(map(len, text.split(" "))) < LONGEST_LINE - LINE and "  " not in text:
-            return _fold(f"{name}: {text}")
-    return f"{name}: ".encode("ascii") + encoded_words(text, len(name) + 2) + CRLF
+            return _fold(name, text.split(" "))
+    return f"{name}: ".encode("ascii") + encoded_words(text, len(name) + 2, name) + CRLF
 
 
-def _fold(line: str) -> bytes:
-    """Break a long line before spaces; the spaces stay, so that unfolding gives the text back."""
-    lines = [""]
-    for word in re.findall(r" ?[^ ]+", line):
-        if (
-            len(lines[-1]) + len(word) > LINE
-            and lines[-1].strip()
-            and word.startswith(" ")
-            and len(lines) + len(lines[-1]) > 2
-        ):
-            lines.append("")
-        lines[-1] += word
+def _fold(name: str, words: list[str]) -> bytes:
+    """Break a long field before words, never right after its name: not every parser likes an empty first line."""
+    lines = [f"{name}: {words[0]}"]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) > LINE:
+            lines.append(f" {word}")
+        else:
+            lines[-1] += f" {word}"
     return "\r\n".join(lines).encode("ascii") + CRLF
 
 
-def encoded_words(text: str, column: int = 0) -> bytes:
-    """RFC 2047 encoded words, Q or B, whichever is shorter, folded; characters are never split between words."""
-    raw = encode(text, "a header")
+def encoded_words(text: str, column: int, what: str) -> bytes:
+    """RFC 2047 encoded words, Q or B, whichever is shorter, folded; characters are never split between words.
+
+    `column`, LONGEST_NAME + 2 at most, is where the first begins.
+    """
+    raw = encode(text, what)
     q_length = sum(1 if byte in _Q_SAFE or byte == 32 else 3 for byte in raw)
     b_length = (len(raw) + 2) // 3 * 4
     wrap = _q_word if q_length <= b_length else _b_word
     words: list[bytes] = []
-    chunk = b""
-    # A name too long to leave room on its own line leaves the first line to itself.
-    room = ENCODED_WORD - column if column < 50 else 0
+    chunk, room = b"", ENCODED_WORD + 1 - column
     for character in text:
         addition = character.encode("utf-8")
-        if len(wrap(chunk + addition)) > room and (chunk or not words):
-            words.append(wrap(chunk) if chunk else b"")
+        if chunk and len(wrap(chunk + addition)) > room:
+            words.append(wrap(chunk))
             chunk, room = b"", ENCODED_WORD
         chunk += addition
-    if chunk:
-        words.append(wrap(chunk))
+    words.append(wrap(chunk))
     return b"\r\n ".join(words)
 
 
@@ -98,34 +102,46 @@ def encode(text: str, what: str) -> bytes:
 
 def split_address(text: str, what: str) -> tuple[str, str]:
     """`Ann <ann@example.com>` or the bare address, as (name, address). Raises ComposeError naming `what`."""
-    named = _NAMED_ADDRESS.fullmatch(text)
-    name, address = named.groups() if named else ("", text.strip())
+    text = text[:LONGEST_TEXT].strip()
+    name, address = "", text
+    if text.endswith(">"):
+        name, _, address = (part.strip() for part in text[:-1].rpartition("<"))
     if not ADDRESS.fullmatch(address):
         raise ComposeError(f"{what}: {address[:100]!r} is not an address like ann@example.com")
     if len(name) > 1 and name[0] == name[-1] == '"':
-        name = name[1:-1].replace('\\"', '"')
+        name = _QUOTED_PAIR.sub(r"\1", name[1:-1])
     if not name.isprintable():
         raise ComposeError(f"{what}: the name must be one line without control characters")
     return name, address
 
 
-def wire_address(address: str) -> str:
+def wire_address(address: str, what: str) -> str:
     """The address as it travels: a domain in its ASCII form (IDNA 2008), unless the local part needs UTF-8 anyway."""
     local, _, domain = address.rpartition("@")
-    if domain.isascii() or not local.isascii():
-        return address
+    if local.isascii() and not domain.isascii():
+        address = f"{local}@{ascii_domain(domain, what)}"
+    if len(encode(address, what)) > LONGEST_ADDRESS:
+        raise ComposeError(f"{what} is longer than the {LONGEST_ADDRESS} bytes that mail allows")
+    return address
+
+
+def ascii_domain(domain: str, what: str) -> str:
+    """A domain in its ASCII form (IDNA 2008)."""
+    if domain.isascii():
+        return domain
+    encode(domain, what)
     # Rare, so not imported for everybody.
     import idna
 
     try:
-        return f"{local}@{idna.encode(domain, uts46=True).decode('ascii')}"
+        return idna.encode(domain, uts46=True).decode("ascii")
     except idna.IDNAError:
-        raise ComposeError(f"{domain[:100]!r} is not a domain name") from None
+        raise ComposeError(f"{what}: {domain[:100]!r} is not a domain name") from None
 
 
-def mailbox(name: str, address: str) -> bytes:
+def mailbox(name: str, address: str, what: str, name_of: str | None = None) -> bytes:
     """`name <address>`, the name quoted or encoded as it needs; a non-ASCII address makes it RFC 6532 UTF-8."""
-    wire = encode(address, "an address")
+    wire = encode(address, what)
     if not name:
         return wire
     if _PHRASE.fullmatch(name) and "=?" not in name and len(name) < LINE:
@@ -133,7 +149,7 @@ def mailbox(name: str, address: str) -> bytes:
     elif is_plain(name) and len(name) < LINE:
         phrase = b'"' + name.replace("\\", "\\\\").replace('"', '\\"').encode("ascii") + b'"'
     else:
-        phrase = encoded_words(name, 50)
+        phrase = encoded_words(name, MAILBOX_COLUMN, name_of or f"the name in {what}")
     separator = b" " if len(phrase) + len(wire) < 60 else b"\r\n "
     return phrase + separator + b"<" + wire + b">"
 

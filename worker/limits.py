@@ -21,8 +21,8 @@ PART_CHARACTERS = 2_000_000
 _TICK_SECONDS = 0.25
 
 
-class RenderTooLong(Exception):
-    """Raised in the middle of a render that exceeds RENDER_SECONDS."""
+class RenderTooLong(BaseException):
+    """Raised in the middle of a render that exceeds RENDER_SECONDS. No `except Exception` of a library may keep it."""
 
 
 class RenderClock:
@@ -44,7 +44,6 @@ class RenderClock:
     def tick(self, _signal: int, _frame: FrameType | None) -> None:
         """The timer's signal handler."""
         if self._since and time.monotonic() - self._since > RENDER_SECONDS:
-            self._since = 0.0
             raise RenderTooLong
 
 

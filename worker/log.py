@@ -46,7 +46,14 @@ def _rendering(settings: Settings) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if settings.environment == "production":
         return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [remove, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    # A plain traceback: the pretty ones print local variables, which are somebody's data.
+    plain = structlog.dev.plain_traceback
+    return [remove, structlog.dev.ConsoleRenderer(colors=_is_terminal(), exception_formatter=plain)]
+
+
+def _is_terminal() -> bool:
+    """Whether somebody reads along; standard error may be closed, or not be there at all."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
 def mask_address(address: str) -> str:

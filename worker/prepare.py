@@ -13,7 +13,8 @@ from worker.compose import Sender, unsubscribe_url
 from worker.db import query
 from worker.errors import TemplateError
 from worker.job import NO_OPTIONS, Content, Job, Mail, Options
-from worker.render import Brand, MailTemplate, render_batch
+from worker.render import Brand, render_batch
+from worker.sandbox import MailTemplate
 
 # A millisecond or so of rendering.
 SLICE = 10
@@ -71,7 +72,7 @@ async def prepare(
             ready.append(_Ready(job, catalog.template(job), await _options(connection, job), can_opt_out))
         except TemplateError as error:
             unsendable.append(Unsendable(job, job.attempt_no + 1, str(error)))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             unsendable.append(Unsendable(job, job.attempt_no + 1, f"options: {error}"))
     mails: list[Mail] = []
     async with turn:

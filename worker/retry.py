@@ -92,7 +92,9 @@ def settle_doubt(job: Job, rows: Sequence[JournalRow], policy: RetryPolicy) -> S
         return Settlement(job, Status.SENT, Event.SENT, newest.attempt, 0, None, taken.provider, taken.message_id)
     questions = [row for row in rows if row.state in (AttemptState.SENDING, AttemptState.UNKNOWN)]
     if questions:
-        return _settle_questions(job, newest, questions, policy)
+        # Every try but the first is one that no settle has charged yet.
+        spent = sum(row.state != AttemptState.NOT_SENT for row in rows) - 1
+        return _settle_questions(job, newest, questions[-1], policy, spent)
     answer = newest.answer or newest.state
     if newest.state == AttemptState.REFUSED:
         return dead(job, newest.attempt, answer, newest.provider)
@@ -102,12 +104,9 @@ def settle_doubt(job: Job, rows: Sequence[JournalRow], policy: RetryPolicy) -> S
 
 
 def _settle_questions(
-    job: Job, newest: JournalRow, questions: Sequence[JournalRow], policy: RetryPolicy
+    job: Job, newest: JournalRow, last: JournalRow, policy: RetryPolicy, spent: int
 ) -> Settlement | Resend:
-    last = questions[-1]
     what = last.answer or f"a worker died with attempt {last.attempt} in the hands of {last.provider}"
-    # Every question but the first is a resend that no settle has charged yet.
-    spent = len(questions) - 1
     if job.guarantee == Guarantee.EFFECTIVELY_ONCE and last.age_seconds < policy.doubt_seconds:
         return _wait_for_evidence(job, policy.doubt_seconds - last.age_seconds, what)
     if job.guarantee == Guarantee.AT_MOST_ONCE or not _has_retries_left(job, policy, spent):

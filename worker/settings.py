@@ -187,7 +187,11 @@ def _convert(text: str, kind: Any) -> Any:
         return Secret(text)
     if "\x00" in text or "\n" in text or "\r" in text:
         raise msgspec.ValidationError
-    return msgspec.convert(text.strip(), kind, strict=False)
+    value = msgspec.convert(text.strip(), kind, strict=False)
+    if isinstance(value, int) and not text.strip().isdigit():
+        # msgspec takes 1e1 for a whole number; people take it for a mistake.
+        raise msgspec.ValidationError
+    return value
 
 
 def allowed(kind: Any) -> str:
@@ -213,9 +217,16 @@ def _contradictions(settings: Settings) -> list[str]:
     if "smtp_fallback" in used and not settings.smtp_fallback_host:
         wrong.append("SMTP_FALLBACK_HOST is not set, but the provider smtp_fallback needs it.")
     url = settings.email_unsubscribe_url
-    if url and (urlsplit(url).scheme not in ("https", "http", "mailto") or not url.isprintable() or " " in url):
-        wrong.append(f"EMAIL_UNSUBSCRIBE_URL={url!r} is not allowed: it must be an https: or mailto: address.")
+    if url and not _is_link(url):
+        wrong.append(f"EMAIL_UNSUBSCRIBE_URL={url!r} is not allowed: it must be an https:, http: or mailto: address.")
     return wrong
+
+
+def _is_link(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("https", "http", "mailto") and url.isprintable() and " " not in url
+    except ValueError:
+        return False
 
 
 def shown(settings: Settings) -> dict[str, str]:

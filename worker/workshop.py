@@ -15,18 +15,8 @@ from worker.catalog import SHIPPED_LOCALE, shipped_names, shipped_source
 from worker.db import query
 from worker.errors import TemplateError
 from worker.job import Content
-from worker.render import (
-    GLOBALS,
-    HTML,
-    RESERVED,
-    TEMPLATE_FOLDER,
-    TEXT,
-    Brand,
-    TemplateSource,
-    compile_template,
-    limits,
-    render,
-)
+from worker.render import Brand, limits, render
+from worker.sandbox import GLOBALS, HTML, RESERVED, TEMPLATE_FOLDER, TEXT, TemplateSource, compile_template
 from worker.settings import Settings
 
 SUBJECT_LENGTH = 120

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from typing import Any, Protocol, Self
 
@@ -42,11 +41,17 @@ class Conduct(Enum):
 class Service(Protocol):
     """A service and a provider that talks to it. Tells `tally` of every mail of which it sees anything."""
 
-    provider: Provider
+    provider: Provider  # from the moment it is entered
     tally: Tally
     open_limit: int
     is_contacted: asyncio.Event  # by a connection or a request
     has_content: asyncio.Event  # the whole content of a mail has arrived
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the provider, and end."""
 
     def contents(self) -> Counter[int]:
         """How often each mail's whole content has arrived."""
@@ -143,7 +148,7 @@ class SmtpService:
 
 
 # Every kind of provider, by name; the conformance suite runs with each.
-SERVICES: dict[str, Callable[[], AbstractAsyncContextManager[Service]]] = {
+SERVICES: dict[str, Callable[[], Service]] = {
     "smtp": SmtpService,
     "smtp one by one": lambda: SmtpService(ONE_BY_ONE),
 }

@@ -157,14 +157,14 @@ async def test_at_the_deadline_the_handed_over_is_unknown_and_the_rest_not_sent(
 async def test_a_mute_service_costs_a_batch_its_time_and_no_mail(service: Service) -> None:
     """Connections that never get a greeting end at the deadline: nothing was sent, and the next batch goes."""
     await service.behave(Conduct.MUTE)
-    outcomes = await send(service.provider, make_mails(3), RecordingHandOver(service.tally, seconds=1.0))
+    outcomes = await send(service.provider, make_mails(3), RecordingHandOver(service.tally, seconds=0.5))
     assert {type(outcome) for outcome in outcomes.values()} == {NotSent}
     await assert_works(service)
 
 
 async def test_a_journal_that_hangs_until_the_deadline_costs_no_answer(service: Service) -> None:
     """Mails whose intent was still being written at the deadline are NotSent, and their room comes back."""
-    hand_over = RecordingHandOver(service.tally, seconds=1.0)
+    hand_over = RecordingHandOver(service.tally, seconds=0.5)
     hand_over.gate.clear()
     outcomes = await send(service.provider, make_mails(service.open_limit + 5), hand_over)
     assert {type(outcome) for outcome in outcomes.values()} == {NotSent}
@@ -258,7 +258,7 @@ async def test_a_provider_that_was_never_used_can_be_closed(service: Service) ->
 async def test_closing_while_a_batch_waits_for_a_connection_still_answers_it(service: Service) -> None:
     """A provider that is closed under a batch does not raise into it: every mail has one answer, and none is sent."""
     await service.behave(Conduct.MUTE)
-    sending = asyncio.create_task(send(service.provider, make_mails(3), RecordingHandOver(service.tally, seconds=1.5)))
+    sending = asyncio.create_task(send(service.provider, make_mails(3), RecordingHandOver(service.tally, seconds=0.8)))
     await service.is_contacted.wait()
     await turns()
     await service.provider.close()

@@ -1,4 +1,4 @@
-"""The provider behind the real passage: `worker.batch.Passage` and the journal in Postgres, when the journal is slow."""
+"""The provider behind the real passage, `worker.batch.Passage`, and a journal in Postgres that is slow."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -84,7 +84,7 @@ async def test_a_batch_that_ends_while_the_journal_hangs_leaves_no_question(offi
 async def test_intents_that_waited_behind_a_slow_commit_are_not_written_afterwards(
     office: Office, db: Connection
 ) -> None:
-    """A batch that ended while it waited for its turn to journal is not journaled by the next one: that would be doubt."""
+    """A batch that ended while it waited for its turn is not journaled by the next one: that would be doubt."""
     await office.send(make_mails(1, 900), office.batch(10))
     lock_journal(db)
     slow = asyncio.create_task(office.send(make_mails(2, 10), office.batch(15)))

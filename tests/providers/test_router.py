@@ -47,7 +47,10 @@ async def route(router: Router, mails: list[Mail], keeps: dict[str, set[int]] | 
 
 
 async def make_router(
-    rig: SmtpRig, primary: Script, fallback: Script = Script(), **options: Any  # noqa: B008 (it is frozen)
+    rig: SmtpRig,
+    primary: Script,
+    fallback: Script = Script(),  # noqa: B008 (it is frozen)
+    **options: Any,
 ) -> tuple[Router, ScriptedServer, ScriptedServer]:
     """A router with two providers, and their servers; the options are for the primary's provider."""
     servers = [await rig.server(script, credentials=("user", "secret")) for script in (primary, fallback)]

@@ -124,7 +124,7 @@ async def test_every_mail_of_a_batch_may_be_refused(rig: SmtpRig, extensions: tu
 
 
 async def test_a_batch_larger_than_the_window_survives_a_bad_server(rig: SmtpRig, extensions: tuple[str, ...]) -> None:
-    """Every third content loses its connection: those are in doubt, all others arrive, over however many connections."""
+    """Every third content loses its connection: those are in doubt, and all others arrive."""
     server = await rig.server(
         Script(content=lambda context: Drop() if seq_of_address(context.sender) % 3 == 0 else None),
         extensions=extensions,
@@ -136,7 +136,7 @@ async def test_a_batch_larger_than_the_window_survives_a_bad_server(rig: SmtpRig
 
 
 async def test_the_deadline_of_one_batch_is_no_doubt_for_another(rig: SmtpRig, extensions: tuple[str, ...]) -> None:
-    """Behind a content that waits for its answer stands an envelope whose batch runs out of time: only that one ends."""
+    """Behind a content that waits for its answer, an envelope whose batch runs out of time ends alone."""
     started = asyncio.Event()
 
     def data(context: Context) -> Action:

@@ -17,7 +17,7 @@ from worker.job import Accepted, Failed, Outcome
 from worker.providers.smtp import SmtpProvider
 
 WORDLESS: tuple[Action, ...] = (Drop(), Drop(reset=True), Stall(), Garbage())
-ANSWER_SECONDS = 0.5
+ANSWER_SECONDS = 0.4
 
 
 def named(value: object) -> str:

@@ -13,7 +13,7 @@ from worker.job import Accepted, Failed, NotSent, Outcome, Refused, Unknown
 from worker.providers.smtp import SmtpProvider
 
 WORDLESS: tuple[Action, ...] = (Drop(), Drop(reset=True), Stall(), Garbage())
-ANSWER_SECONDS = 0.5
+ANSWER_SECONDS = 0.3
 
 
 def named(value: object) -> str:
@@ -32,9 +32,14 @@ async def outcome_of_one(provider: SmtpProvider, server: ScriptedServer) -> Outc
     return outcomes[1]
 
 
-def make_pair(rig_server: ScriptedServer, rig: SmtpRig) -> SmtpProvider:
+def script_at(step: str, action: Any) -> Script:
+    """A script that does this at one step."""
+    return Script(**{step: action})
+
+
+def impatient(rig: SmtpRig, server: ScriptedServer) -> SmtpProvider:
     """A provider whose patience a test can wait for."""
-    return rig.provider(rig_server, answer_seconds=ANSWER_SECONDS, idle_seconds=ANSWER_SECONDS)
+    return rig.provider(server, answer_seconds=ANSWER_SECONDS, idle_seconds=ANSWER_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +66,8 @@ async def test_a_refusal_in_words(
     rig: SmtpRig, extensions: tuple[str, ...], step: str, reply: str, expected: Outcome
 ) -> None:
     """Each reply code at each step has its outcome and its scope, and the server's words and codes are in it."""
-    server = await rig.server(Script(**{step: reply}), extensions=extensions)
-    outcome = await outcome_of_one(make_pair(server, rig), server)
+    server = await rig.server(script_at(step, reply), extensions=extensions)
+    outcome = await outcome_of_one(impatient(rig, server), server)
     assert type(outcome) is type(expected)
     assert reply in words_of(outcome)
     if isinstance(outcome, Failed) and isinstance(expected, Failed):
@@ -73,7 +78,7 @@ async def test_a_refusal_in_words(
 async def test_a_refused_data_is_a_failure(rig: SmtpRig, extensions: tuple[str, ...], reply: str) -> None:
     """A server that takes the envelope and not the content has definitely not taken the mail."""
     server = await rig.server(Script(data=reply), extensions=extensions)
-    outcome = await outcome_of_one(make_pair(server, rig), server)
+    outcome = await outcome_of_one(impatient(rig, server), server)
     assert isinstance(outcome, Failed)
     assert reply in outcome.answer
     assert contents_of(server)[1] == 0
@@ -85,8 +90,8 @@ async def test_all_lines_of_an_answer_are_kept(
     rig: SmtpRig, extensions: tuple[str, ...], step: str, reply: str
 ) -> None:
     """A refusal of several lines is told whole."""
-    server = await rig.server(Script(**{step: reply}), extensions=extensions)
-    outcome = await outcome_of_one(make_pair(server, rig), server)
+    server = await rig.server(script_at(step, reply), extensions=extensions)
+    outcome = await outcome_of_one(impatient(rig, server), server)
     assert isinstance(outcome, Refused)
     for words in ("550", "The mailbox", "r1@example.com", "does not exist"):
         assert words in outcome.answer
@@ -108,8 +113,8 @@ async def test_an_envelope_without_an_answer_is_the_providers_fault(
     rig: SmtpRig, extensions: tuple[str, ...], step: str, action: Action
 ) -> None:
     """Lost again on a second connection, the mail has failed, and no content was ever sent."""
-    server = await rig.server(Script(**{step: action}), extensions=extensions)
-    outcome = await outcome_of_one(make_pair(server, rig), server)
+    server = await rig.server(script_at(step, action), extensions=extensions)
+    outcome = await outcome_of_one(impatient(rig, server), server)
     assert isinstance(outcome, Failed)
     assert outcome.is_providers_fault
     assert contents_of(server)[1] == 0
@@ -121,9 +126,9 @@ async def test_an_envelope_that_was_lost_goes_over_another_connection(
     rig: SmtpRig, extensions: tuple[str, ...], step: str, action: Action
 ) -> None:
     """One bad connection does not fail a mail of which nothing but the envelope was out."""
-    steps: Any = {step: lambda context: action if context.connection == 1 else None}
-    server = await rig.server(Script(**steps), extensions=extensions)
-    outcomes = await send(make_pair(server, rig), make_mails(1), RecordingHandOver())
+    script = script_at(step, lambda context: action if context.connection == 1 else None)
+    server = await rig.server(script, extensions=extensions)
+    outcomes = await send(impatient(rig, server), make_mails(1), RecordingHandOver())
     assert isinstance(outcomes[1], Accepted)
     assert [mail.connection for mail in server.mails] == [2]
 
@@ -134,7 +139,7 @@ async def test_a_content_without_an_answer_is_unknown(
 ) -> None:
     """After the final dot the mail may be on its way: it is in doubt, and not sent again by itself."""
     server = await rig.server(Script(content=action), extensions=extensions)
-    outcome = await outcome_of_one(make_pair(server, rig), server)
+    outcome = await outcome_of_one(impatient(rig, server), server)
     assert isinstance(outcome, Unknown)
     assert contents_of(server)[1] == 1
 
@@ -146,7 +151,7 @@ async def test_a_connection_lost_within_the_content_is_unknown(
 ) -> None:
     """We cannot know how much of a content that was written has arrived."""
     server = await rig.server(Script(body=DropMid(after, reset=reset)), extensions=extensions)
-    outcome = await outcome_of_one(make_pair(server, rig), server)
+    outcome = await outcome_of_one(impatient(rig, server), server)
     assert isinstance(outcome, Unknown)
     assert contents_of(server)[1] == 0
 
@@ -159,7 +164,7 @@ async def test_a_flood_instead_of_an_answer_ends_the_connection(
 ) -> None:
     """Endless lines and replies that nobody asked for are noticed, and cost the mail its envelope at most."""
     server = await rig.server(Script(rcpt=Garbage(flood)), extensions=extensions)
-    outcomes = await send(make_pair(server, rig), make_mails(1), RecordingHandOver())
+    outcomes = await send(impatient(rig, server), make_mails(1), RecordingHandOver())
     assert_books(outcomes, contents_of(server), accepted_of(server))
     assert not isinstance(outcomes[1], Accepted | NotSent)
 
@@ -167,7 +172,7 @@ async def test_a_flood_instead_of_an_answer_ends_the_connection(
 async def test_a_mail_that_must_not_go_after_data_costs_the_connection(
     rig: SmtpRig, extensions: tuple[str, ...]
 ) -> None:
-    """Stopped while DATA is answered, the mail is taken back by closing: the server never gets a content, even empty."""
+    """Stopped while DATA is answered, the mail is taken back by closing: the server gets no content, not even none."""
     hand_over = RecordingHandOver()
 
     def stop(_: object) -> None:
@@ -185,7 +190,7 @@ async def test_a_mail_that_must_not_go_after_data_costs_the_connection(
 
 async def test_a_lost_envelope_at_the_deadline_is_not_sent(rig: SmtpRig, extensions: tuple[str, ...]) -> None:
     """A mail whose second envelope is unanswered at the deadline was not sent: nothing has refused it."""
-    actions = {1: Drop(), 2: Stall()}
+    actions: dict[int, Action] = {1: Drop(), 2: Stall()}
     server = await rig.server(Script(rcpt=lambda context: actions.get(context.connection)), extensions=extensions)
     outcomes = await send(rig.provider(server), make_mails(1), RecordingHandOver(seconds=1.0))
     assert len(server.connections) >= 2
@@ -193,7 +198,7 @@ async def test_a_lost_envelope_at_the_deadline_is_not_sent(rig: SmtpRig, extensi
 
 
 async def test_the_limit_for_an_answer_holds_on_a_new_connection(rig: SmtpRig, extensions: tuple[str, ...]) -> None:
-    """EMAIL_JOB_TIMEOUT_SECONDS frees a hanging connection in time for the next mail, however long the idle limit is."""
+    """EMAIL_JOB_TIMEOUT_SECONDS frees a hanging connection in time for the next mail, whatever the idle limit."""
     server = await rig.server(
         Script(content=lambda context: Stall() if context.connection == 1 else None), extensions=extensions
     )

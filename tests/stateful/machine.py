@@ -29,12 +29,20 @@ which = st.integers(0, PROCESSES - 1)
 
 
 class Fate(StrEnum):
-    """What becomes of a batch that is stopped in its middle."""
+    """What happens to a batch that is stopped in its middle."""
 
-    DIES = "its process dies"
-    GOES_ON = "it is slow, and goes on later"
+    WAITS = "it is slow"
     LOSES_CLAIM = "Postgres ends its session"
     LOSES_CLAIM_UNNOTICED = "Postgres ends its session, and the network swallows the news"
+    DIES = "its process dies"
+
+
+class End(StrEnum):
+    """How a stopped batch ends."""
+
+    GOES_ON = "it goes on"
+    STOPS = "its process was asked to stop meanwhile, and ends with it"
+    DIES = "its process dies"
 
 
 class DeliveryMachine(RuleBasedStateMachine):
@@ -45,6 +53,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def __init__(self, plant: Plant) -> None:
         super().__init__()
         self.plant = plant
+        self.last_answer = Answer.ACCEPTED
         # Where people work: now and then in a transaction that began long before.
         self.person = plant.database.connect()
         plant.empty()
@@ -56,13 +65,16 @@ class DeliveryMachine(RuleBasedStateMachine):
         try:
             self.person.close()
             if sys.exc_info()[0] is None:
-                self._let_everything_end(Answer.ACCEPTED)
+                self._let_everything_end(self.last_answer)
         finally:
             self.plant.empty()
 
-    @initialize(target=jobs)
-    def one_of_each(self) -> Any:
-        """No example begins with an empty queue."""
+    @initialize(
+        target=jobs, last_answer=st.sampled_from([Answer.ACCEPTED, Answer.UNKNOWN_TAKEN, Answer.FAILED_PROVIDER])
+    )
+    def one_of_each(self, last_answer: Answer) -> Any:
+        """No example begins with an empty queue, or ends with one: at last every mail gets this answer."""
+        self.last_answer = last_answer
         return multiple(*(self.plant.enqueue(guarantee) for guarantee in Guarantee))
 
     # Jobs come
@@ -111,7 +123,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         batch = self.plant.begin(process, queue, Plan(given))
         self.plant.finish(process, batch)
 
-    @precondition(lambda self: self._idle())
+    @precondition(lambda self: self._idle() and self._has_due())
     @rule(
         number=which,
         queue=queues,
@@ -132,9 +144,10 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.plant.crash(process)
         else:
             process.held = batch
-            if fate is not Fate.GOES_ON:
+            if fate is not Fate.WAITS:
                 self.plant.lose_claim(batch, is_noticed=fate is Fate.LOSES_CLAIM)
 
+    @precondition(lambda self: self._has_due())
     @rule(index=which, queue=queues, given=answers, cut=st.sampled_from(Cut))
     def settle_is_cut(self, index: int, queue: Queue, given: list[Answer], cut: Cut) -> None:
         """A batch whose settle is interrupted in its middle."""
@@ -144,17 +157,19 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.plant.crash(process)
 
     @precondition(lambda self: self._holding())
-    @rule(number=which, is_stopping=st.booleans())
-    def go_on(self, number: int, is_stopping: bool) -> None:
-        """A stopped batch goes on to its end; perhaps its process got SIGTERM meanwhile, and ends with it."""
+    @rule(number=which, end=st.sampled_from([End.GOES_ON, *End]))
+    def stopped_batch_ends(self, number: int, end: End) -> None:
+        """A stopped batch goes on to its end, or not."""
         process = self._holding()[number % len(self._holding())]
         assert process.held is not None
-        if is_stopping:
-            process.delivery.stop.event.set()
         batch, process.held = process.held, None
-        self.plant.finish(process, batch)
-        if is_stopping:
+        if end is End.STOPS:
+            process.delivery.stop.event.set()
+        if end is not End.DIES:
+            self.plant.finish(process, batch)
+        if end is End.STOPS:
             self.plant.run(process.journal.close())
+        if end is not End.GOES_ON:
             self.plant.crash(process)
 
     @precondition(lambda self: any(not process.held.is_lost for process in self._holding()))
@@ -166,10 +181,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert batch is not None
         self.plant.lose_claim(batch, is_noticed=is_noticed)
 
-    @rule(index=which)
-    def process_dies(self, index: int) -> None:
-        """SIGKILL, whatever it is at."""
-        self.plant.crash(self.plant.processes[index])
+    @precondition(lambda self: self._idle())
+    @rule(number=which)
+    def process_dies(self, number: int) -> None:
+        """SIGKILL between two batches: what it had not flushed is lost."""
+        self.plant.crash(self._idle()[number % len(self._idle())])
 
     @rule(index=which)
     def journal_is_flushed(self, index: int) -> None:
@@ -214,12 +230,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         """All times move into the past; rows that are locked by a claim keep theirs."""
         self.plant.time_passes(seconds)
 
-    @rule(answer=st.sampled_from([Answer.ACCEPTED, Answer.UNKNOWN_TAKEN, Answer.FAILED_PROVIDER]))
-    def everything_ends(self, answer: Answer) -> None:
-        """Given time and any one answer, each job ends: no doubt and no retry goes on for ever."""
-        self._let_everything_end(answer)
-
     def _let_everything_end(self, answer: Answer) -> None:
+        """Given time and any one answer each job ends: no doubt and no retry goes on for ever."""
         for process in self._holding():
             assert process.held is not None
             batch, process.held = process.held, None
@@ -239,6 +251,9 @@ class DeliveryMachine(RuleBasedStateMachine):
     def promises_hold(self) -> None:
         """See the oracle."""
         self.plant.oracle.check()
+
+    def _has_due(self) -> bool:
+        return self.plant.oracle.has_due()
 
     def _holding(self) -> list[Process]:
         return [process for process in self.plant.processes if process.held is not None]

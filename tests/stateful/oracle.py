@@ -174,6 +174,13 @@ class Oracle:
         rows = self._rows()
         return {life.job_id: rows[life.seq].status for life in self.lives.values()}
 
+    def has_due(self) -> bool:
+        """Whether a worker would find something."""
+        row = self._db.execute(
+            "SELECT count(*) > 0 FROM email_jobs WHERE status = 'pending' AND next_attempt_at <= clock_timestamp()"
+        ).fetchone()
+        return row == (True,)
+
     def times_taken(self, job_id: str) -> int:
         """How often the provider took a job's mail."""
         return len(self._life(job_id).taken)

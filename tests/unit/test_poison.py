@@ -18,7 +18,8 @@ from worker.compose import Sender
 from worker.errors import TemplateError
 from worker.job import Content, Job
 from worker.prepare import prepare
-from worker.render import Brand, TemplateSource, compile_template, render_batch
+from worker.render import Brand, render_batch
+from worker.sandbox import TemplateSource, compile_template
 
 TEMPLATE = compile_template(TemplateSource("t", "en", "Subject", "<p>{{ name }}</p>", None))
 GOOD = make_job(seq=2, data='{"name": "Ann"}')
