@@ -52,6 +52,11 @@ class Offer:
             return "553 5.6.7 this address needs SMTPUTF8"
         limit = next((text.partition(" ")[2] for text in self.extensions if text.startswith("SIZE ")), "")
         size = values.get("SIZE", "0")
-        if limit.isdigit() and size.isdigit() and 0 < int(limit) < int(size):
+        if _is_number(limit) and _is_number(size) and 0 < int(limit) < int(size):
             return "552 5.3.4 too large"
         return None
+
+
+def _is_number(text: str) -> bool:
+    """Whether int() takes it: not every digit of Unicode, and not thousands of them."""
+    return text.isascii() and text.isdigit() and len(text) < 20

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 
 from worker.claim import ClaimWatch
 from worker.errors import JournalUnavailable
-from worker.job import Job, Mail, NotSent, Outcome, Queue, Settlement
+from worker.job import TOO_LATE, Job, Mail, NotSent, Outcome, Queue, Settlement
 from worker.journal import Journal
-from worker.providers.base import TOO_LATE
-from worker.retry import clip
 
 # After two thirds of the deadline nothing more is handed over: the rest is for answers.
 HAND_OVER_SHARE = 2 / 3
@@ -50,14 +48,13 @@ class Batch:
 class Passage:
     """A batch's passage to one provider: the contract's `HandOver`."""
 
-    def __init__(self, batch: Batch, journal: Journal, provider: str, reason: str) -> None:
+    def __init__(self, batch: Batch, journal: Journal, provider: str) -> None:
         self.deadline = batch.deadline
         self.is_urgent = batch.is_urgent
         self.may_go = batch.may_go
         self._batch = batch
         self._journal = journal
         self._provider = provider
-        self._reason = reason
 
     async def admit(self, mails: Sequence[Mail]) -> list[Mail]:
         """Journal the intents. A row that was there before is a question to the journal, not ours to send."""
@@ -68,7 +65,7 @@ class Passage:
                 self.answer(mail, NotSent(TOO_LATE))
             return []
         try:
-            new = await self._journal.open_intents(mails, self._provider, clip(self._reason))
+            new = await self._journal.open_intents(mails, self._provider)
         except JournalUnavailable as error:
             for mail in mails:
                 self.answer(mail, NotSent(str(error)))

@@ -91,9 +91,7 @@ class Delivery:
         """Send and end what can be, ask the journal about the rest, and send what it sends back."""
         for _ in range(MOST_ROUNDS):
             if mails:
-                await self._router.send(
-                    mails, lambda provider, reason: Passage(batch, self._journal, provider, reason), batch.outcomes
-                )
+                await self._router.send(mails, lambda name: Passage(batch, self._journal, name), batch.outcomes)
             await self._close_unsent(batch, mails, unsendable)
             for mail in mails:
                 if mail.is_journaled and mail.job.seq in batch.outcomes:

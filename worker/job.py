@@ -153,7 +153,7 @@ class Content(msgspec.Struct, frozen=True, gc=False):
 class Mail(msgspec.Struct, gc=False):
     """A job on its way out: its content, and the attempt it is on.
 
-    `retries` is what resending it out of a doubt has cost in this claim.
+    `retries` is what resending it out of a doubt has cost in this claim; `reason` is why it goes to its provider.
     """
 
     job: Job
@@ -162,6 +162,7 @@ class Mail(msgspec.Struct, gc=False):
     can_opt_out: bool
     attempt: int
     retries: int = 0
+    reason: str = ""
     is_journaled: bool = False
 
     def __repr__(self) -> str:
@@ -193,6 +194,9 @@ class Unknown(msgspec.Struct, frozen=True):
     """Handed over, and the answer never came: it may be on its way."""
 
     answer: str
+
+
+TOO_LATE = "no time was left for it, or the worker was stopping"
 
 
 class NotSent(msgspec.Struct, frozen=True):

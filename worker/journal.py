@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 from worker.db import array_literal, check_session, connection_parameters, query
 from worker.errors import DatabaseError, JournalUnavailable
 from worker.job import (
+    TOO_LATE,
     Accepted,
     AttemptState,
     Failed,
@@ -60,14 +61,15 @@ class OutcomeRow(msgspec.Struct, frozen=True, gc=False):
     message_id: str | None
 
 
-class _Request(msgspec.Struct):
-    """Intents of one batch that wait for the next commit."""
+class _Request:
+    """Intents of one batch that wait for the next commit; `admitted` gets the seqs that were new."""
 
-    mails: Sequence[Mail]
-    provider: str
-    reason: str
-    admitted: set[int] | None = None
-    error: Exception | None = None
+    __slots__ = ("admitted", "mails", "provider")
+
+    def __init__(self, mails: Sequence[Mail], provider: str) -> None:
+        self.mails = mails
+        self.provider = provider
+        self.admitted: asyncio.Future[set[int]] = asyncio.get_running_loop().create_future()
 
 
 class Journal:
@@ -79,52 +81,66 @@ class Journal:
         self._connection: AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
         self._waiting: list[_Request] = []
+        self._writer: asyncio.Task[None] | None = None
         self._outcomes: dict[AttemptKey, OutcomeRow] = {}
         self._flush_timer: asyncio.TimerHandle | None = None
         self._flush_task: asyncio.Task[None] | None = None
 
-    async def open_intents(self, mails: Sequence[Mail], provider: str, reason: str) -> set[int]:
-        """Journal the intent to hand these over; returns the seqs that were new. Raises JournalUnavailable."""
-        request = _Request(mails, provider, reason)
+    async def open_intents(self, mails: Sequence[Mail], provider: str) -> set[int]:
+        """Journal the intent to hand these over; returns the seqs that were new. Raises JournalUnavailable.
+
+        A batch that gives up waiting leaves no question behind: its intents are not written, or closed as not sent.
+        """
+        request = _Request(mails, provider)
         self._waiting.append(request)
-        async with self._lock:
-            # Whoever gets the lock writes for all that wait; the others find their answer here.
-            if request.admitted is None and request.error is None:
-                await self._write_waiting()
-        if request.error is not None:
-            raise JournalUnavailable(str(request.error)) from request.error
-        assert request.admitted is not None
-        return request.admitted
+        # A task of its own, because the end of one batch must not disturb what it writes for others.
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_waiting(), name="journal writer")
+        try:
+            return await request.admitted
+        except asyncio.CancelledError:
+            if request in self._waiting:
+                self._waiting.remove(request)
+            raise
 
     async def _write_waiting(self) -> None:
-        requests, self._waiting = self._waiting, []
-        groups: dict[tuple[str, str], list[_Request]] = {}
-        for request in requests:
-            groups.setdefault((request.provider, request.reason), []).append(request)
+        """Write all intents that wait, those to one provider in one commit, until none is left."""
+        while self._waiting:
+            async with self._lock:
+                requests, self._waiting = self._waiting, []
+                groups: dict[str, list[_Request]] = {}
+                for request in requests:
+                    groups.setdefault(request.provider, []).append(request)
+                for provider, group in groups.items():
+                    await self._write_group(provider, group)
+
+    async def _write_group(self, provider: str, group: list[_Request]) -> None:
         try:
-            connection = await self._connected()
-            for (provider, reason), group in groups.items():
-                admitted = await self._insert_intents(connection, provider, reason, group)
-                for request in group:
-                    request.admitted = admitted
+            admitted = await self._insert_intents(await self._connected(), provider, group)
         except (psycopg.Error, OSError, DatabaseError) as error:
             await self._drop_connection(error)
-            for request in requests:
-                if request.admitted is None:
-                    request.error = error
+            for request in group:
+                if not request.admitted.done():
+                    request.admitted.set_exception(JournalUnavailable(str(error).strip()))
+            return
+        for request in group:
+            if not request.admitted.done():
+                request.admitted.set_result(admitted)
+                continue
+            for mail in request.mails:
+                if mail.job.seq in admitted:
+                    self.record(mail.job.seq, mail.attempt, NotSent(TOO_LATE))
 
-    async def _insert_intents(
-        self, connection: AsyncConnection[Any], provider: str, reason: str, group: list[_Request]
-    ) -> set[int]:
+    async def _insert_intents(self, connection: AsyncConnection[Any], provider: str, group: list[_Request]) -> set[int]:
         mails = [mail for request in group for mail in request.mails]
         cursor = await connection.execute(
             query("open_intents"),
             {
                 "provider": provider,
-                "reason": reason,
                 "worker": self._worker,
                 "seqs": array_literal(mail.job.seq for mail in mails),
                 "attempts": array_literal(mail.attempt for mail in mails),
+                "reasons": array_literal(clip(mail.reason) for mail in mails),
             },
         )
         return {seq for (seq,) in await cursor.fetchall()}
@@ -219,8 +235,8 @@ class Journal:
 
     async def close(self) -> None:
         """Write what is left, and disconnect."""
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        if self._writer is not None:
+            await self._writer
         if self._outcomes:
             await self.flush()
         if self._flush_timer is not None:

@@ -177,5 +177,6 @@ def expired(job: Job, attempt: int) -> Settlement:
 
 
 def clip(text: str) -> str:
-    """An error text of a size for a table; NUL, which Postgres text cannot hold, becomes visible."""
-    return text.replace("\x00", "\\0")[:MAX_ERROR_LENGTH]
+    """A text of a size for a table, without what Postgres text cannot hold: NUL and halves of surrogate pairs."""
+    text = text[:MAX_ERROR_LENGTH].replace("\x00", "\\0")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

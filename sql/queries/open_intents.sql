@@ -4,8 +4,8 @@ SELECT
     intent.seq,
     intent.attempt,
     %(provider)s,
-    %(reason)s,
+    intent.reason,
     %(worker)s
-FROM unnest(%(seqs)s::bigint[], %(attempts)s::integer[]) AS intent (seq, attempt)
+FROM unnest(%(seqs)s::bigint[], %(attempts)s::integer[], %(reasons)s::text[]) AS intent (seq, attempt, reason)
 ON CONFLICT DO NOTHING
 RETURNING seq

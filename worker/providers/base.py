@@ -14,8 +14,6 @@ from typing import Protocol
 
 from worker.job import Mail, Outcome
 
-TOO_LATE = "no time was left for it, or the worker was stopping"
-
 
 class HandOver(Protocol):
     """One batch's passage to one provider."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from worker.job import Failed, Mail, Outcome, Unavailable
 from worker.providers.base import HandOver, Provider
 
-# (provider's name, why it goes there) -> the passage
-OpenHandOver = Callable[[str, str], HandOver]
+# a provider's name -> the batch's passage to it
+OpenHandOver = Callable[[str], HandOver]
 
 
 class Router:
@@ -18,24 +18,18 @@ class Router:
 
     def __init__(self, providers: Sequence[Provider]) -> None:
         self._providers = tuple(providers)
+        self._primary = f"primary {self._providers[0].name}"
 
     async def send(self, mails: Sequence[Mail], hand_over: OpenHandOver, outcomes: dict[int, Outcome]) -> None:
         """Send by the first provider that takes each mail. `outcomes`, by seq, is filled by the hand-overs."""
-        reason = f"primary {self._providers[0].name}"
+        for mail in mails:
+            mail.reason = self._primary
         for provider in self._providers:
-            await provider.send(mails, hand_over(provider.name, reason))
-            failures = [
-                (mail, outcome) for mail in mails if (outcome := outcomes.get(mail.job.seq)) and _falls_back(outcome)
-            ]
-            if not failures or provider is self._providers[-1]:
+            await provider.send(mails, hand_over(provider.name))
+            if provider is not self._providers[-1]:
+                mails = [mail for mail in mails if _falls_back(mail, provider.name, outcomes)]
+            if not mails:
                 return
-            reason = f"fallback, after {provider.name}: {_words(failures[0][1])}"
-            mails = [mail for mail, _ in failures]
-            for mail in mails:
-                del outcomes[mail.job.seq]
-                # A hand-over that was journaled used its number up; one that failed before did not.
-                mail.attempt += mail.is_journaled
-                mail.is_journaled = False
 
     async def close(self) -> None:
         """Close all providers."""
@@ -43,15 +37,25 @@ class Router:
             await provider.close()
 
 
-def _falls_back(outcome: Outcome) -> bool:
+def _falls_back(mail: Mail, failed: str, outcomes: dict[int, Outcome]) -> bool:
+    """Whether the next provider may try; the mail is made ready for it then."""
+    words = _providers_fault(outcomes.get(mail.job.seq))
+    if words is None:
+        return False
+    del outcomes[mail.job.seq]
+    mail.reason = f"fallback, after {failed}: {words}"
+    # A hand-over that was journaled used its number up; one that failed before did not.
+    mail.attempt += mail.is_journaled
+    mail.is_journaled = False
+    return True
+
+
+def _providers_fault(outcome: Outcome | None) -> str | None:
+    """What the provider said when it failed by its own fault; None for every other end."""
     match outcome:
-        case Failed(_, is_providers_fault, _):
-            return is_providers_fault
-        case Unavailable(_, _):
-            return True
+        case Failed(answer, True, _):
+            return answer
+        case Unavailable(reason, _):
+            return reason
         case _:
-            return False
-
-
-def _words(outcome: Outcome) -> str:
-    return outcome.answer if isinstance(outcome, Failed) else getattr(outcome, "reason", "")
+            return None

@@ -12,8 +12,8 @@ import structlog
 
 from worker.compose import Composer
 from worker.errors import ComposeError, ProviderUnreachable
-from worker.job import Failed, Mail, NotSent, Outcome, Refused
-from worker.providers.base import TOO_LATE, HandOver
+from worker.job import TOO_LATE, Failed, Mail, NotSent, Outcome, Refused
+from worker.providers.base import HandOver
 from worker.providers.smtp_connect import SmtpServer, connect
 from worker.providers.smtp_connection import Limits, Parcel, SmtpConnection
 from worker.providers.window import Turns, Window
@@ -101,8 +101,10 @@ class SmtpProvider:
                 while sending.outstanding:
                     sending.done.clear()
                     await sending.done.wait()
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as end:
             self._give_up(hand_over)
+            if isinstance(end, asyncio.CancelledError):
+                raise
         except ProviderUnreachable as error:
             for mail in waiting:
                 hand_over.answer(mail, Failed(str(error), is_providers_fault=True))
@@ -123,6 +125,10 @@ class SmtpProvider:
         admitted: list[Mail] = []
         try:
             admitted = await hand_over.admit([parcel.mail for parcel in parcels.values()])
+        except asyncio.CancelledError:
+            for parcel in parcels.values():
+                hand_over.answer(parcel.mail, NotSent(TOO_LATE))
+            raise
         finally:
             self._window.give(room - len(admitted))
         sending.outstanding += len(admitted)
@@ -140,8 +146,8 @@ class SmtpProvider:
     def _give_up(self, hand_over: HandOver) -> None:
         """The batch's time is up: take back what waits, and end the connections that have its mails in hand."""
         self._take_back(hand_over)
-        for connection in [connection for connection in self._live if connection.holds(hand_over)]:
-            connection.give_up("the batch's deadline passed")
+        for connection in tuple(self._live):
+            connection.withdraw(hand_over)
         # What only its envelope was out for came back to the queue.
         self._take_back(hand_over)
 
@@ -193,14 +199,17 @@ class SmtpProvider:
     # Opening
 
     async def _connected(self) -> None:
-        """Return once there is a connection. Raises ProviderUnreachable."""
-        if self._live:
-            return
-        task = next(iter(self._opening), None) or self._open()
-        await asyncio.wait([task])
-        error = task.exception()
-        if error is not None and not self._live:
-            raise error
+        """Return once there is a connection. Raises ProviderUnreachable.
+
+        Each batch makes an attempt of its own while there is room: one that hangs is not everybody's fate.
+        """
+        attempts = set(self._opening)
+        if not self._live and len(self._opening) < self._most_connections:
+            attempts.add(self._open())
+        while not self._live and attempts:
+            ended, attempts = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+            if not self._live and not attempts:
+                raise _why(ended.pop())
 
     def _open(self) -> asyncio.Task[None]:
         task = asyncio.create_task(self._open_connection(), name=f"open {self.name} connection")
@@ -210,9 +219,9 @@ class SmtpProvider:
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is None:
+        if not task.cancelled() and task.exception() is None:
             return
+        error = _why(task)
         log.warning("no connection to the provider", provider=self.name, error=str(error))
         if not self._live and not self._opening:
             for parcel in self._queue.remove():
@@ -238,3 +247,9 @@ class SmtpProvider:
             connection.retire()
         # One turn of the loop lets the goodbyes out.
         await asyncio.sleep(0)
+
+
+def _why(attempt: asyncio.Task[None]) -> BaseException:
+    """Why an attempt to connect brought nothing."""
+    error = None if attempt.cancelled() else attempt.exception()
+    return error or ProviderUnreachable("the provider was being closed")

@@ -4,6 +4,7 @@ What comes out is a transport that is ready for mail, and what the server offers
 """
 
 import asyncio
+import base64
 import socket
 import ssl
 from typing import cast
@@ -16,6 +17,8 @@ from worker.providers.smtp_envelope import Extensions
 from worker.settings import Encryption, Secret
 
 CONNECT_SECONDS = 10.0
+SHORTEST_SECRET = 8
+SHUTTING_DOWN = 421
 
 
 class SmtpServer(msgspec.Struct, frozen=True):
@@ -35,8 +38,6 @@ async def connect(
     client = aiosmtplib.SMTP(
         hostname=server.host,
         port=server.port,
-        username=server.username or None,
-        password=server.password.reveal() or None,
         use_tls=server.encryption == "tls",
         start_tls=server.encryption == "starttls",
         timeout=min(CONNECT_SECONDS, most_seconds),
@@ -46,9 +47,12 @@ async def connect(
         await client.connect()
         if client.is_ehlo_or_helo_needed:
             await _greet(client)
+        if server.username:
+            await _log_in(client, server)
     except (aiosmtplib.SMTPException, OSError, ssl.SSLError, ValueError) as error:
         client.close()
-        raise ProviderUnreachable(f"{name} ({server.host}:{server.port}): {_words(error)}") from None
+        words = _without(server, _words(error))
+        raise ProviderUnreachable(f"{name} ({server.host}:{server.port}): {words}") from None
     transport, extensions = cast(asyncio.Transport, client.transport), _extensions(client)
     # The client must not close what it no longer owns.
     client.transport = client.protocol = None
@@ -59,14 +63,47 @@ async def _greet(client: aiosmtplib.SMTP) -> None:
     """EHLO, or HELO for a server of the old days."""
     try:
         await client.ehlo()
-    except aiosmtplib.SMTPHeloError:
+    except aiosmtplib.SMTPHeloError as error:
+        if error.code == SHUTTING_DOWN:
+            raise
         await client.helo()
 
 
-def _words(error: Exception) -> str:
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        return f"{error.code} {error.message}"
+async def _log_in(client: aiosmtplib.SMTP, server: SmtpServer) -> None:
+    """AUTH by the first method that the server takes, best first; not by another when it says goodbye."""
+    methods = {"cram-md5": client.auth_crammd5, "plain": client.auth_plain, "login": client.auth_login}
+    refused: aiosmtplib.SMTPException = aiosmtplib.SMTPException("the server offers no AUTH that we know")
+    for name in client.supported_auth_methods:
+        if name not in methods:
+            continue
+        try:
+            await methods[name](server.username, server.password.reveal())
+            return
+        except aiosmtplib.SMTPAuthenticationError as error:
+            refused = error
+            if error.code == SHUTTING_DOWN:
+                break
+    raise refused
+
+
+def _words(error: BaseException) -> str:
+    """The server's own words, if they are anywhere behind this error: the library may report a consequence."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, aiosmtplib.SMTPResponseException):
+            return f"{cause.code} {cause.message}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
+
+
+def _without(server: SmtpServer, words: str) -> str:
+    """A server's words may repeat ours: the password, or what AUTH makes of it. Short words may be the server's own."""
+    password = server.password.reveal()
+    plain = f"\0{server.username}\0{password}"
+    for form in (password, *(base64.b64encode(text.encode()).decode() for text in (password, plain))):
+        if len(form) >= SHORTEST_SECRET:
+            words = words.replace(form, "***")
+    return words
 
 
 def _extensions(client: aiosmtplib.SMTP) -> Extensions:
@@ -76,5 +113,5 @@ def _extensions(client: aiosmtplib.SMTP) -> Extensions:
         pipelining="pipelining" in offered,
         eight_bit="8bitmime" in offered,
         smtputf8="smtputf8" in offered,
-        size=None if size is None else int(size) if size.isdigit() else 0,
+        size=None if size is None else int(size) if size.isascii() and size.isdigit() and len(size) < 20 else 0,
     )

@@ -15,8 +15,8 @@ from typing import Protocol
 import msgspec
 
 from worker.compose import Message
-from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unknown
-from worker.providers.base import TOO_LATE, HandOver
+from worker.job import TOO_LATE, Accepted, Failed, Mail, NotSent, Outcome, Refused, Unknown
+from worker.providers.base import HandOver
 from worker.providers.smtp_envelope import Command, Expect, Extensions, envelope, unfit
 
 # A reply line longer than this is not SMTP (RFC 5321 allows 512).
@@ -24,6 +24,9 @@ LONGEST_REPLY = 8192
 MOST_REPLY_LINES = 100
 # A mail whose envelope is lost twice is told so: the third connection would not be better.
 MOST_ENVELOPES = 2
+
+
+DEADLINE = "the batch's deadline passed"
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -83,9 +86,10 @@ class SmtpConnection(asyncio.Protocol):
         self._needs_reset = False
         self._is_retiring = False
         self._is_closed = False
+        self._is_withdrawn = False
         self._mails = 0
         self._last_write = self._loop.time()
-        self._timer = self._loop.call_later(limits.idle_seconds, self._look_at_the_clock)
+        self._timer = self._loop.call_later(min(limits.idle_seconds, limits.answer_seconds), self._look_at_the_clock)
 
     @property
     def is_idle(self) -> bool:
@@ -97,23 +101,28 @@ class SmtpConnection(asyncio.Protocol):
         if self.is_idle:
             self._write(self._next_envelope())
 
-    def holds(self, hand_over: HandOver) -> bool:
-        """Whether it has a mail of this batch in hand."""
-        return any(parcel is not None and parcel.hand_over is hand_over for parcel in (self._content, self._envelope))
+    def withdraw(self, hand_over: HandOver) -> None:
+        """A batch's time is up: let go of its mails, without a doubt for those of others."""
+        if _is_of(self._content, hand_over) or (self._content is None and _is_of(self._envelope, hand_over)):
+            self.give_up(DEADLINE, is_ours=True)
+        elif self._envelope is not None and _is_of(self._envelope, hand_over) and not self._is_withdrawn:
+            # Another batch's content goes first; when DATA is answered the connection ends.
+            self._is_withdrawn = True
+            self._owner.finished(self._envelope, NotSent(TOO_LATE))
 
     def retire(self) -> None:
         """Take no more mails; finish what is in hand."""
         self._is_retiring = True
         self._go_on()
 
-    def give_up(self, why: str) -> None:
-        """End the connection now, answers or not."""
+    def give_up(self, why: str, *, is_ours: bool = False) -> None:
+        """End the connection now, answers or not; `is_ours`: by our own doing, not the server's."""
         if self._is_closed:
             return
         self._is_closed = True
         self._timer.cancel()
         self._transport.abort()
-        self._release(why)
+        self._release(why, is_ours)
 
     # What asyncio calls
 
@@ -189,6 +198,9 @@ class SmtpConnection(asyncio.Protocol):
     def _data_answered(self, code: int, line: bytes) -> None:
         parcel, self._envelope = self._envelope, None
         assert parcel is not None
+        if self._is_withdrawn:
+            self.give_up(DEADLINE, is_ours=True)
+            return
         if code == 354:
             if self._problem is None and parcel.hand_over.may_go():
                 self._write_content(parcel)
@@ -238,6 +250,7 @@ class SmtpConnection(asyncio.Protocol):
         if parcel is None:
             return b""
         self._envelope = parcel
+        parcel.noted.clear()
         self._problem = None
         self._recipients = 0
         self._mails += 1
@@ -290,22 +303,24 @@ class SmtpConnection(asyncio.Protocol):
             self._transport.close()
             self._owner.closed(self)
 
-    def _release(self, why: str) -> None:
+    def _release(self, why: str, is_ours: bool) -> None:
         """Give back what was in hand when the connection ended."""
         content, self._content = self._content, None
         envelope, self._envelope = self._envelope, None
         self._owner.closed(self)
         if content is not None:
             self._owner.finished(content, Unknown(f"no answer to the content: {why}"))
-        if envelope is not None and self._problem is not None:
+        if envelope is None or self._is_withdrawn:
+            return
+        if self._problem is not None:
             self._owner.finished(envelope, self._problem)
-        elif envelope is not None:
-            # Behind a content it was only in the wrong place; alone, it may be what the server dislikes.
-            envelope.envelopes += 0 if content is not None else 1
-            if envelope.envelopes < MOST_ENVELOPES:
-                self._owner.put_back(envelope)
-            else:
-                self._owner.finished(envelope, Failed(f"no answer to the envelope: {why}", is_providers_fault=True))
+            return
+        # Behind a content it was only in the wrong place; alone, it may be what the server dislikes.
+        envelope.envelopes += 0 if content is not None or is_ours else 1
+        if envelope.envelopes < MOST_ENVELOPES:
+            self._owner.put_back(envelope)
+        else:
+            self._owner.finished(envelope, Failed(f"no answer to the envelope: {why}", is_providers_fault=True))
 
     def _look_at_the_clock(self) -> None:
         """Neither an answer nor an idle connection is waited for longer than the limits say."""
@@ -318,3 +333,7 @@ class SmtpConnection(asyncio.Protocol):
             self._quit()
         else:
             self.give_up(f"nothing came for {silent:.0f} s")
+
+
+def _is_of(parcel: Parcel | None, hand_over: HandOver) -> bool:
+    return parcel is not None and parcel.hand_over is hand_over
