@@ -28,7 +28,7 @@ from worker.loop_lag import LoopLag
 from worker.providers.router import Router
 from worker.providers.smtp import SmtpProvider
 from worker.providers.smtp_connect import SmtpServer
-from worker.providers.smtp_connection import Limits
+from worker.providers.smtp_pool import Limits
 from worker.settings import ProviderName, Settings
 from worker.slots import Slots
 from worker.tasks import DELIVER, deliver_lock

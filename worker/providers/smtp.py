@@ -15,8 +15,9 @@ from worker.errors import ComposeError, ProviderUnreachable
 from worker.job import TOO_LATE, Failed, Mail, NotSent, Outcome, Refused
 from worker.providers.base import HandOver
 from worker.providers.smtp_connect import SmtpServer, connect
-from worker.providers.smtp_connection import Limits, Parcel, SmtpConnection
-from worker.providers.window import Turns, Window
+from worker.providers.smtp_connection import SmtpConnection
+from worker.providers.smtp_pool import Limits, Parcel, ParcelQueue
+from worker.providers.window import Window
 
 # Intents that may be open per connection: one whose content is out, one whose envelope is, and four to follow, so that
 # connections stay busy during a commit of the journal. This is what a kill can leave in doubt.
@@ -33,43 +34,6 @@ class _Sending:
     def __init__(self) -> None:
         self.outstanding = 0
         self.done = asyncio.Event()
-
-
-class ParcelQueue:
-    """Mails that wait for a connection, transactional ones first, but not alone."""
-
-    def __init__(self) -> None:
-        self._urgent: deque[Parcel] = deque()
-        self._bulk: deque[Parcel] = deque()
-        self._turns = Turns()
-
-    def __len__(self) -> int:
-        return len(self._urgent) + len(self._bulk)
-
-    def _of(self, parcel: Parcel) -> deque[Parcel]:
-        return self._urgent if parcel.hand_over.is_urgent else self._bulk
-
-    def put(self, parcel: Parcel) -> None:
-        """Behind the others of its kind."""
-        self._of(parcel).append(parcel)
-
-    def put_first(self, parcel: Parcel) -> None:
-        """Before the others of its kind."""
-        self._of(parcel).appendleft(parcel)
-
-    def get(self) -> Parcel | None:
-        """The next to go."""
-        if not self._urgent and not self._bulk:
-            return None
-        is_urgents = self._turns.is_urgents(urgent_waits=bool(self._urgent), bulk_waits=bool(self._bulk))
-        return (self._urgent if is_urgents else self._bulk).popleft()
-
-    def remove(self, hand_over: HandOver | None = None) -> list[Parcel]:
-        """Take out those of one batch, or all."""
-        removed = [parcel for parcel in (*self._urgent, *self._bulk) if hand_over in (None, parcel.hand_over)]
-        for parcel in removed:
-            self._of(parcel).remove(parcel)
-        return removed
 
 
 class SmtpProvider:
@@ -180,7 +144,7 @@ class SmtpProvider:
                 sending.done.set()
         self._window.give(1)
 
-    def closed(self, connection: SmtpConnection) -> None:
+    def closed(self, connection: object) -> None:
         """See `smtp_connection.Owner`."""
         self._live.discard(connection)
         if self._queue:

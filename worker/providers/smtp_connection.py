@@ -10,14 +10,11 @@ stream, no await per mail.
 
 import asyncio
 from collections import deque
-from typing import Protocol
 
-import msgspec
-
-from worker.compose import Message
-from worker.job import TOO_LATE, Accepted, Failed, Mail, NotSent, Outcome, Refused, Unknown
+from worker.job import TOO_LATE, Accepted, Failed, NotSent, Outcome, Refused, Unknown
 from worker.providers.base import HandOver
 from worker.providers.smtp_envelope import Command, Expect, Extensions, envelope, unfit
+from worker.providers.smtp_pool import Limits, Owner, Parcel
 
 # A reply line longer than this is not SMTP (RFC 5321 allows 512).
 LONGEST_REPLY = 8192
@@ -27,43 +24,6 @@ MOST_ENVELOPES = 2
 
 
 DEADLINE = "the batch's deadline passed"
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How long and how often a connection is used."""
-
-    answer_seconds: float
-    idle_seconds: float
-    mails: int
-
-
-class Parcel:
-    """A mail on its way over some connection."""
-
-    __slots__ = ("envelopes", "hand_over", "mail", "message", "noted")
-
-    def __init__(self, mail: Mail, message: Message, hand_over: HandOver) -> None:
-        self.mail = mail
-        self.message = message
-        self.hand_over = hand_over
-        self.envelopes = 0
-        self.noted: list[str] = []
-
-
-class Owner(Protocol):
-    """What a connection needs of its pool."""
-
-    def next_parcel(self) -> Parcel | None:
-        """The next mail to take, if any waits."""
-
-    def put_back(self, parcel: Parcel) -> None:
-        """A mail that another connection must take."""
-
-    def finished(self, parcel: Parcel, outcome: Outcome) -> None:
-        """A mail's end."""
-
-    def closed(self, connection: "SmtpConnection") -> None:
-        """This connection takes no more mails."""
 
 
 class SmtpConnection(asyncio.Protocol):
