@@ -36,13 +36,13 @@ class Batch:
         self.questioned: dict[int, Job] = {}
         self.settlements: list[Settlement] = []
         self._last_call = now + deadline_seconds * HAND_OVER_SHARE
-        self._watch = watch
+        self.watch = watch
         self._stop = stop
         self._time = asyncio.get_running_loop().time
 
     def may_go(self) -> bool:
         """Whether content may still be handed over."""
-        return not self._watch.is_lost and not self._stop.is_set and self._time() < self._last_call
+        return not self.watch.is_lost and not self._stop.is_set and self._time() < self._last_call
 
 
 class Passage:

@@ -139,38 +139,51 @@ class ClaimWatch:
     psycopg notices a lost connection at its next statement only, which may be half a minute of sending later.
     """
 
-    __slots__ = ("_connection", "is_lost")
+    __slots__ = ("_connection", "_loop", "_socket", "is_lost")
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
-        self._connection = connection
         self.is_lost = False
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._socket = connection.fileno()
 
-    def look(self) -> None:
+    def start(self) -> None:
+        """Watch from now on. No statement may run on the connection meanwhile."""
+        self._loop.add_reader(self._socket, self._look)
+
+    def stop(self) -> None:
+        """Leave the socket to psycopg again."""
+        self._loop.remove_reader(self._socket)
+
+    def _look(self) -> None:
         """The socket has something to say: a notice is no harm, the end of the session is."""
         server = self._connection.pgconn
         try:
             server.consume_input()
         except psycopg.Error:
             self.is_lost = True
-        # A session that Postgres ends says why (an error outside any statement) before its socket closes.
         if server.status != psycopg.pq.ConnStatus.OK:
             self.is_lost = True
+        if self.is_lost:
+            self.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """For a statement in between, which finds out the hard way whether the claim stands."""
+        self.stop()
+        try:
+            yield
+        finally:
+            if not self.is_lost and not self._connection.closed:
+                self.start()
 
 
 @contextmanager
 def watch_claim(connection: AsyncConnection[Any]) -> Iterator[ClaimWatch]:
-    """Watch over a claim while its mails are sent. No statement may run on the connection meanwhile."""
+    """Watch over a claim while its mails are sent."""
     watch = ClaimWatch(connection)
-    loop = asyncio.get_running_loop()
-    socket = connection.fileno()
-
-    def readable() -> None:
-        watch.look()
-        if watch.is_lost:
-            loop.remove_reader(socket)
-
-    loop.add_reader(socket, readable)
+    watch.start()
     try:
         yield watch
     finally:
-        loop.remove_reader(socket)
+        watch.stop()

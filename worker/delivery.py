@@ -76,7 +76,7 @@ class Delivery:
             )
             with watch_claim(connection) as watch:
                 batch = Batch(queue, watch, self.stop, self._deadline_seconds)
-                await self._send(batch, mails, unsendable)
+                await self._send(connection, batch, mails, unsendable)
             if watch.is_lost:
                 raise ClaimLost("Postgres ended the claiming session; other workers have its jobs now")
             await self._settle(connection, batch)
@@ -87,18 +87,28 @@ class Delivery:
         self._log_batch(queue, len(jobs), batch, time.monotonic() - began)
         return Delivered(len(jobs), len(batch.settlements))
 
-    async def _send(self, batch: Batch, mails: list[Mail], unsendable: list[Unsendable]) -> None:
+    async def _send(
+        self, connection: AsyncConnection[Any], batch: Batch, mails: list[Mail], unsendable: list[Unsendable]
+    ) -> None:
         """Send and end what can be, ask the journal about the rest, and send what it sends back."""
         for _ in range(MOST_ROUNDS):
             if mails:
                 await self._router.send(mails, lambda name: Passage(batch, self._journal, name), batch.outcomes)
             await self._close_unsent(batch, mails, unsendable)
-            for mail in mails:
-                if mail.is_journaled and mail.job.seq in batch.outcomes:
-                    batch.settlements.append(self._settlement(batch, mail))
+            self._settle_answered(batch, mails)
             if not batch.questioned or not batch.may_go():
                 return
-            mails, unsendable = await self._ask_journal(batch, mails, unsendable)
+            mails, unsendable = await self._ask_journal(connection, batch, mails, unsendable)
+
+    def _settle_answered(self, batch: Batch, mails: Sequence[Mail]) -> None:
+        for mail in mails:
+            outcome = batch.outcomes.get(mail.job.seq)
+            if outcome is None or not mail.is_journaled:
+                continue
+            if isinstance(outcome, NotSent) and mail.retries:
+                # A resend that was taken back settles nothing: the doubt is as open as before.
+                continue
+            batch.settlements.append(self._settlement(batch, mail))
 
     def _settlement(self, batch: Batch, mail: Mail) -> Settlement:
         seq = mail.job.seq
@@ -147,14 +157,16 @@ class Delivery:
                 batch.questioned[job.seq] = job
 
     async def _ask_journal(
-        self, batch: Batch, mails: Sequence[Mail], unsendable: Sequence[Unsendable]
+        self,
+        connection: AsyncConnection[Any],
+        batch: Batch,
+        mails: Sequence[Mail],
+        unsendable: Sequence[Unsendable],
     ) -> tuple[list[Mail], list[Unsendable]]:
         """Settle what dead workers left by what the journal knows; returns what is to go again."""
         questioned, batch.questioned = batch.questioned, {}
-        try:
-            rows = await self._journal.read(list(questioned.values()))
-        except JournalUnavailable:
-            return [], []
+        with batch.watch.paused():
+            rows = await self._journal.read(connection, list(questioned.values()))
         by_seq: dict[int, Mail | Unsendable] = {mail.job.seq: mail for mail in mails}
         by_seq |= {item.job.seq: item for item in unsendable}
         again: tuple[list[Mail], list[Unsendable]] = ([], [])

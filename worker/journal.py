@@ -6,7 +6,7 @@ commit; outcomes follow every few milliseconds without waiting for the disk, unl
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -123,12 +123,15 @@ class Journal:
                 if not request.admitted.done():
                     request.admitted.set_exception(JournalUnavailable(str(error).strip()))
             return
-        for request in group:
+        # The newest first: two batches of this process with the same job are a lost claim and its successor.
+        for request in reversed(group):
+            mine = {mail.job.seq for mail in request.mails} & admitted
+            admitted -= mine
             if not request.admitted.done():
-                request.admitted.set_result(admitted)
+                request.admitted.set_result(mine)
                 continue
             for mail in request.mails:
-                if mail.job.seq in admitted:
+                if mail.job.seq in mine:
                     self.record(mail.job.seq, mail.attempt, NotSent(TOO_LATE))
 
     async def _insert_intents(self, connection: AsyncConnection[Any], provider: str, group: list[_Request]) -> set[int]:
@@ -157,28 +160,32 @@ class Journal:
             "providers": array_literal(closing.provider for closing in closings),
             "reasons": array_literal(clip(closing.reason) for closing in closings),
         }
-        return {row[0] for row in await self._fetch("close_unsent", parameters)}
-
-    async def read(self, jobs: Sequence[Job]) -> dict[int, list[JournalRow]]:
-        """What the journal has of these jobs beyond their settled attempts, by seq, oldest first."""
-        parameters = {
-            "seqs": array_literal(job.seq for job in jobs),
-            "settled": array_literal(job.attempt_no for job in jobs),
-        }
-        found: dict[int, list[JournalRow]] = {}
-        for row in await self._fetch("read_attempts", parameters):
-            found.setdefault(row[0], []).append(JournalRow(*row))
-        return found
-
-    async def _fetch(self, name: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
         async with self._lock:
             try:
-                connection = await self._connected()
-                cursor = await connection.execute(query(name), parameters)
-                return await cursor.fetchall()
+                cursor = await (await self._connected()).execute(query("close_unsent"), parameters)
+                return {seq for (seq,) in await cursor.fetchall()}
             except (psycopg.Error, OSError, DatabaseError) as error:
                 await self._drop_connection(error)
-                raise JournalUnavailable(str(error)) from error
+                raise JournalUnavailable(str(error).strip()) from error
+
+    async def read(self, connection: AsyncConnection[Any], jobs: Sequence[Job]) -> dict[int, list[JournalRow]]:
+        """What is known of these jobs beyond their settled attempts, by seq, oldest first.
+
+        Read on the claiming `connection`, which so proves that the claim still stands; raises psycopg's error if not.
+        """
+        # What this process was told and has not written yet counts too.
+        await self.flush()
+        cursor = await connection.execute(
+            query("read_attempts"),
+            {
+                "seqs": array_literal(job.seq for job in jobs),
+                "settled": array_literal(job.attempt_no for job in jobs),
+            },
+        )
+        found: dict[int, list[JournalRow]] = {}
+        for row in await cursor.fetchall():
+            found.setdefault(row[0], []).append(JournalRow(*row))
+        return found
 
     def record(self, seq: int, attempt: int, outcome: Outcome) -> None:
         """Take down an answer; it is in the database after FLUSH_SECONDS, or with the settle if that comes first."""

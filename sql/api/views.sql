@@ -81,7 +81,8 @@ COMMENT ON VIEW email_books IS
 'Every accepted job in exactly one status, by day (UTC) and campaign. email_books_difference() checks them against the events.
 SELECT * FROM email_books WHERE day >= current_date - 7;';
 
--- A job without a status event is pending: arrival itself writes none.
+-- A job without a status event is pending: arrival itself writes none. Status events of one job are written under its
+-- row lock, so their seq is their order; xid is not, for a transaction may be older than what it waited for.
 CREATE OR REPLACE FUNCTION email_books_difference(period interval DEFAULT '2 days')
 RETURNS TABLE (job_id text, status email_status, by_events email_status)
 LANGUAGE sql STABLE AS $$
@@ -97,7 +98,7 @@ LANGUAGE sql STABLE AS $$
                     END
                 FROM email_tracking AS t
                 WHERE t.job_id = j.id AND t.event_type < 'delivered'
-                ORDER BY t.xid DESC, t.seq DESC
+                ORDER BY t.seq DESC
                 LIMIT 1
             ),
             'pending'

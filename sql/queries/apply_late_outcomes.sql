@@ -1,4 +1,4 @@
--- apply_late_outcomes: a doubt whose answer reached the journal after it was settled as one is settled as sent.
+-- apply_late_outcomes: a doubt whose answer reached the journal after all is settled as sent.
 WITH evidence AS (
     SELECT
         job.id,
@@ -6,7 +6,14 @@ WITH evidence AS (
         attempt.message_id
     FROM email_jobs AS job
     INNER JOIN email_attempts AS attempt ON job.seq = attempt.seq
-    WHERE job.status = 'in_doubt' AND attempt.state = 'accepted' AND attempt.finished_at > job.processed_at
+    WHERE
+        job.status = 'in_doubt'
+        AND attempt.state = 'accepted'
+        -- What was accepted before somebody asked for one more is no evidence of that one.
+        AND attempt.started_at > coalesce(
+            (SELECT max(occurred_at) FROM email_tracking WHERE job_id = job.id AND event_type = 'requeued'),
+            '-infinity'
+        )
     LIMIT 1000
     FOR UPDATE OF job SKIP LOCKED
 ),

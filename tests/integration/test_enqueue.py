@@ -1,6 +1,7 @@
 """Enqueueing by plain SQL: a bare INSERT and email_enqueue() are complete."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -46,6 +47,13 @@ def test_new_jobs_follow_a_changed_policy(db: Connection) -> None:
     insert_job(db, "after")
     assert job(db, POLICY, "before") == ("transactional", "high", "effectively_once")
     assert job(db, POLICY, "after") == ("bulk", "low", "at_most_once")
+
+
+def test_the_attempt_number_is_not_the_producers(db: Connection) -> None:
+    """attempt_no fences off workers: it starts at 0, or the INSERT is refused, for the highest one has no next."""
+    with suppress(psycopg.Error):
+        insert_job(db, attempt_no=2_147_483_647)
+    assert column(db, "SELECT attempt_no FROM email_jobs") in ([], [0])
 
 
 def test_a_producer_may_override_the_policy(db: Connection) -> None:

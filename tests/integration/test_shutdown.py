@@ -9,7 +9,7 @@ from lab.sink_process import Sink
 from tests.integration.rows import column, insert_jobs, rows, value
 from tests.support import Database, Worker, eventually, running_worker
 
-JOBS = 60
+JOBS = 120
 
 
 def stop(worker: Worker, number: signal.Signals = signal.SIGTERM) -> int:
@@ -39,7 +39,7 @@ def test_sigterm_in_the_middle_of_a_batch_loses_and_repeats_nothing(database: Da
         assert rows(db, "SELECT * FROM email_in_flight") == []
 
         with running_worker(settings) as worker:
-            everything = "SELECT count(*) = 60 FROM email_jobs WHERE status = 'sent'"
+            everything = "SELECT count(*) = 120 FROM email_jobs WHERE status = 'sent'"
             eventually(lambda: value(db, everything), "the next worker sends the rest")
             assert stop(worker) == 0, worker.log_text()
         delivered = [entry.job_id for entry in sink.ledger()]

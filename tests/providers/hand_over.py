@@ -58,6 +58,7 @@ class RecordingHandOver:
         self.on_admitted: Callable[[], None] = lambda: None
         self.on_answer: Callable[[int, Outcome], None] = lambda seq, outcome: None
         self.attempts: dict[int, int] = {}
+        self.reasons: dict[int, str] = {}
         self.outcomes: dict[int, Outcome] = {}
         self._last_call = now + seconds * HAND_OVER_SHARE
         self._given: set[int] = set()
@@ -80,6 +81,7 @@ class RecordingHandOver:
         for mail in new:
             mail.is_journaled = True
             self.attempts[mail.job.seq] = mail.attempt
+            self.reasons[mail.job.seq] = mail.reason
         self._admitted |= seqs(new)
         self.tally.admit([mail.job.seq for mail in new])
         self.on_admitted()

@@ -16,7 +16,7 @@ from worker.compose import Composer, Sender
 from worker.providers.base import Provider
 from worker.providers.smtp import OPEN_PER_CONNECTION, SmtpProvider
 from worker.providers.smtp_connect import SmtpServer
-from worker.providers.smtp_connection import Limits
+from worker.providers.smtp_pool import Limits
 from worker.settings import Encryption, Secret
 
 COMPOSER = Composer(Sender("bookings@example.org", "Acme Bookings"))
@@ -41,11 +41,14 @@ class Conduct(Enum):
 class Service(Protocol):
     """A service and a provider that talks to it. Tells `tally` of every mail of which it sees anything."""
 
-    provider: Provider  # from the moment it is entered
     tally: Tally
     open_limit: int
     is_contacted: asyncio.Event  # by a connection or a request
     has_content: asyncio.Event  # the whole content of a mail has arrived
+
+    @property
+    def provider(self) -> Provider:
+        """The provider of this service, from the moment the service is entered."""
 
     async def __aenter__(self) -> Self:
         """Start."""

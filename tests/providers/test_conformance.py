@@ -146,7 +146,7 @@ async def test_an_empty_batch_needs_no_answer(service: Service) -> None:
 async def test_at_the_deadline_the_handed_over_is_unknown_and_the_rest_not_sent(service: Service) -> None:
     """With a service that never answers, send ends at the deadline, and exactly what arrived is in doubt."""
     await service.behave(Conduct.SILENT)
-    outcomes = await send(service.provider, make_mails(30), RecordingHandOver(service.tally, seconds=1.0))
+    outcomes = await send(service.provider, make_mails(30), RecordingHandOver(service.tally, seconds=0.6))
     unknown = {seq for seq, outcome in outcomes.items() if isinstance(outcome, Unknown)}
     assert unknown == service.contents().keys() != set()
     assert {type(outcome) for outcome in outcomes.values()} == {Unknown, NotSent}
@@ -183,7 +183,7 @@ async def test_a_deadline_that_has_passed_sends_nothing(service: Service) -> Non
 async def test_the_end_of_one_batch_is_not_the_end_of_another(service: Service) -> None:
     """A batch behind one that waits for a silent service goes out when the first one's time is up."""
     await service.behave(Conduct.SILENT)
-    short = asyncio.create_task(send(service.provider, make_mails(30), RecordingHandOver(service.tally, seconds=1.0)))
+    short = asyncio.create_task(send(service.provider, make_mails(30), RecordingHandOver(service.tally, seconds=0.6)))
     await service.has_content.wait()
     await turns()
     await service.behave(Conduct.NORMAL)
@@ -270,7 +270,7 @@ async def test_closing_while_a_batch_waits_for_a_connection_still_answers_it(ser
 async def test_closing_while_answers_are_awaited_loses_none(service: Service) -> None:
     """A provider that is closed too early still ends the batch by its deadline, with the truth about each mail."""
     await service.behave(Conduct.SILENT)
-    sending = asyncio.create_task(send(service.provider, make_mails(9), RecordingHandOver(service.tally, seconds=1.0)))
+    sending = asyncio.create_task(send(service.provider, make_mails(9), RecordingHandOver(service.tally, seconds=0.6)))
     await service.has_content.wait()
     await turns()
     await service.provider.close()

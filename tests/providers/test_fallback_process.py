@@ -140,5 +140,5 @@ def test_a_server_that_speaks_latin_1_does_not_stop_the_line(
         running_worker(environment(database, primary.port, fallback)),
     ):
         enqueue(db, 1, 5)
-        eventually(lambda: all_have(db, "sent", 5), "the fallback has delivered all", seconds=8.0)
+        eventually(lambda: all_have(db, "sent", 5), "the fallback has delivered all", seconds=5.0)
     assert delivered(fallback) == recipients(1, 5)

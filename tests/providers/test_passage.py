@@ -1,6 +1,7 @@
 """The provider behind the real passage, `worker.batch.Passage`, and a journal in Postgres that is slow."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class Office:
     async def send(self, mails: list[Mail], batch: Batch) -> Batch:
         """Send a batch by the real passage."""
         async with asyncio.timeout(GUARD_SECONDS):
-            await self.provider.send(mails, Passage(batch, self.journal, "smtp", "primary smtp"))
+            await self.provider.send(mails, Passage(batch, self.journal, "smtp"))
         return batch
 
 
@@ -73,7 +74,7 @@ async def test_answers_reach_the_journal(office: Office, db: Connection) -> None
 async def test_a_batch_that_ends_while_the_journal_hangs_leaves_no_question(office: Office, db: Connection) -> None:
     """Mails whose intent could not be written in time are NotSent, and the journal has nothing open about them."""
     lock_journal(db)
-    batch = await office.send(make_mails(5), office.batch(1.0))
+    batch = await office.send(make_mails(5), office.batch(0.6))
     db.execute("COMMIT")
     await office.journal.flush()
     assert {seq: type(outcome) for seq, outcome in batch.outcomes.items()} == dict.fromkeys(range(1, 6), NotSent)
@@ -88,7 +89,7 @@ async def test_intents_that_waited_behind_a_slow_commit_are_not_written_afterwar
     await office.send(make_mails(1, 900), office.batch(10))
     lock_journal(db)
     slow = asyncio.create_task(office.send(make_mails(2, 10), office.batch(15)))
-    short = asyncio.create_task(office.send(make_mails(2, 20), office.batch(1.0)))
+    short = asyncio.create_task(office.send(make_mails(2, 20), office.batch(0.6)))
     await asyncio.wait([short])
     db.execute("COMMIT")
     await slow
@@ -114,3 +115,22 @@ async def test_the_end_of_one_batch_does_not_disturb_another_in_the_journal(offi
     assert contents_of(office.server) == {900: 1, 30: 1, 31: 1, 32: 1}
     for task in running[:2]:
         task.result()
+
+
+async def test_an_unforeseen_error_in_the_journal_is_not_a_hang(
+    office: Office, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong in the journal's writer, the batch that waits hears of it, and the next one is written."""
+    await office.send(make_mails(1, 900), office.batch(10))
+    await office.journal.flush()
+    batch = office.batch(60)
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.journal.array_literal", lambda _: 1 / 0)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ZeroDivisionError):
+                await office.send(make_mails(2), batch)
+    assert {type(outcome) for outcome in batch.outcomes.values()} <= {NotSent}
+    assert contents_of(office.server).keys() == {900}
+    after = await office.send(make_mails(2, 3), office.batch(10))
+    assert {type(outcome) for outcome in after.outcomes.values()} == {Accepted}
+    assert db.execute("SELECT seq FROM email_attempts WHERE seq < 900 ORDER BY seq").fetchall() == [(3,), (4,)]

@@ -142,13 +142,13 @@ async def test_the_deadline_of_one_batch_is_no_doubt_for_another(rig: SmtpRig, e
     def data(context: Context) -> Action:
         started.set()
         # Time enough for the other batch to be next in line when the content goes out.
-        return Delay(0.3) if context.sender == "s1@example.org" else None
+        return Delay(0.15) if context.sender == "s1@example.org" else None
 
-    server = await rig.server(Script(data=data, content=Delay(1.5)), extensions=extensions)
+    server = await rig.server(Script(data=data, content=Delay(1.0)), extensions=extensions)
     provider = rig.provider(server)
     long = asyncio.create_task(send(provider, make_mails(1), RecordingHandOver()))
     await started.wait()
-    outcomes = await send(provider, make_mails(1, 2), RecordingHandOver(seconds=1.0))
+    outcomes = await send(provider, make_mails(1, 2), RecordingHandOver(seconds=0.6))
     assert isinstance(outcomes[2], NotSent)
     assert isinstance((await long)[1], Accepted)
 
@@ -159,7 +159,7 @@ async def test_urgent_mail_passes_bulk_at_the_connection(rig: SmtpRig, extension
 
     def data(context: Context) -> Action:
         started.set()
-        return Delay(0.3) if context.sender == "s1@example.org" else None
+        return Delay(0.15) if context.sender == "s1@example.org" else None
 
     server = await rig.server(Script(data=data), extensions=extensions)
     provider = rig.provider(server)
@@ -177,7 +177,7 @@ async def test_a_flood_of_urgent_mail_does_not_stop_bulk(rig: SmtpRig, extension
 
     def data(context: Context) -> Action:
         started.set()
-        return Delay(0.3) if context.sender == "s1@example.org" else None
+        return Delay(0.15) if context.sender == "s1@example.org" else None
 
     server = await rig.server(Script(data=data), extensions=extensions)
     provider = rig.provider(server)

@@ -13,7 +13,7 @@ from worker.job import Accepted, Failed, NotSent, Outcome, Refused, Unknown
 from worker.providers.smtp import SmtpProvider
 
 WORDLESS: tuple[Action, ...] = (Drop(), Drop(reset=True), Stall(), Garbage())
-ANSWER_SECONDS = 0.3
+ANSWER_SECONDS = 0.2
 
 
 def named(value: object) -> str:
@@ -192,7 +192,7 @@ async def test_a_lost_envelope_at_the_deadline_is_not_sent(rig: SmtpRig, extensi
     """A mail whose second envelope is unanswered at the deadline was not sent: nothing has refused it."""
     actions: dict[int, Action] = {1: Drop(), 2: Stall()}
     server = await rig.server(Script(rcpt=lambda context: actions.get(context.connection)), extensions=extensions)
-    outcomes = await send(rig.provider(server), make_mails(1), RecordingHandOver(seconds=1.0))
+    outcomes = await send(rig.provider(server), make_mails(1), RecordingHandOver(seconds=0.6))
     assert len(server.connections) >= 2
     assert isinstance(outcomes[1], NotSent)
 
@@ -210,6 +210,6 @@ async def test_the_limit_for_an_answer_holds_on_a_new_connection(rig: SmtpRig, e
 
 async def test_a_slow_answer_within_the_limit_is_waited_for(rig: SmtpRig, extensions: tuple[str, ...]) -> None:
     """A connection that waits for an answer is not idle, however short the idle limit is."""
-    server = await rig.server(Script(content=Delay(0.5)), extensions=extensions)
+    server = await rig.server(Script(content=Delay(0.3)), extensions=extensions)
     outcomes = await send(rig.provider(server, idle_seconds=0.1), [make_mail(1)], RecordingHandOver())
     assert isinstance(outcomes[1], Accepted)

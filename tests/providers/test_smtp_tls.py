@@ -109,7 +109,7 @@ async def test_the_host_name_is_what_is_checked(rig: SmtpRig, trusted: Certifica
 async def test_a_server_without_tls_is_refused(rig: SmtpRig, trusted: Certificates, encryption: str) -> None:
     """Asked for and not offered: no mail goes in the clear."""
     server = await rig.server()
-    await assert_refused(server, rig.provider(server, encryption=encryption, answer_seconds=1.0))
+    await assert_refused(server, rig.provider(server, encryption=encryption, answer_seconds=0.6))
 
 
 async def test_a_lost_content_is_unknown_and_the_next_mail_goes(
@@ -129,7 +129,7 @@ async def test_the_deadline_ends_encrypted_connections_too(
     """A silent server ends the batch at its deadline, and the provider works again."""
     server = secure_server(rig, trusted, encryption, Script(content=Stall()))
     provider = rig.provider(server, encryption=encryption)
-    outcomes = await send(provider, make_mails(3), RecordingHandOver(seconds=1.0))
+    outcomes = await send(provider, make_mails(3), RecordingHandOver(seconds=0.6))
     assert [type(outcomes[seq]) for seq in (1, 2, 3)] == [Unknown, NotSent, NotSent]
     server.script = Script(content=Delay(0.01))
     assert isinstance((await send(provider, make_mails(1, 4), RecordingHandOver()))[4], Accepted)

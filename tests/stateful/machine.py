@@ -99,29 +99,29 @@ class DeliveryMachine(RuleBasedStateMachine):
         expires_in: int | None,
         max_retries: int | None,
     ) -> Any:
-        """Some jobs of one kind."""
-        return multiple(
-            *(
-                self.plant.enqueue(
-                    guarantee, queue, template=template, due_in=due_in, expires_in=expires_in, max_retries=max_retries
-                )
-                for _ in range(count)
+        """Some jobs of one kind; the same job_id once more changes nothing."""
+        names = [
+            self.plant.enqueue(
+                guarantee, queue, template=template, due_in=due_in, expires_in=expires_in, max_retries=max_retries
             )
-        )
-
-    @rule(job=jobs)
-    def enqueue_again(self, job: str) -> None:
-        """The same job_id once more changes nothing."""
-        self.plant.db.execute("SELECT email_enqueue(%s, 'password-reset', 'bob@example.com')", (job,))
+            for _ in range(count)
+        ]
+        self.plant.db.execute("SELECT email_enqueue(%s, 'password-reset', 'bob@example.com')", (names[0],))
+        return multiple(*names)
 
     # Workers work
 
-    @rule(index=which, queue=queues, given=answers)
-    def deliver(self, index: int, queue: Queue, given: list[Answer]) -> None:
-        """A batch from its beginning to its end; another one of the same process may be stopped meanwhile."""
+    @precondition(lambda self: self._has_due())
+    @rule(index=which, queue=queues, given=answers, dies=st.booleans())
+    def deliver(self, index: int, queue: Queue, given: list[Answer], dies: bool) -> None:
+        """A batch from its beginning to its end, while another one of the same process may be stopped.
+
+        Then perhaps its process dies, and with it what it had not flushed.
+        """
         process = self.plant.processes[index]
-        batch = self.plant.begin(process, queue, Plan(given))
-        self.plant.finish(process, batch)
+        self.plant.finish(process, self.plant.begin(process, queue, Plan(given)))
+        if dies and process.held is None:
+            self.plant.crash(process)
 
     @precondition(lambda self: self._idle() and self._has_due())
     @rule(
@@ -157,9 +157,9 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.plant.crash(process)
 
     @precondition(lambda self: self._holding())
-    @rule(number=which, end=st.sampled_from([End.GOES_ON, *End]))
-    def stopped_batch_ends(self, number: int, end: End) -> None:
-        """A stopped batch goes on to its end, or not."""
+    @rule(number=which, end=st.sampled_from([End.GOES_ON, *End]), is_flushed=st.booleans())
+    def stopped_batch_ends(self, number: int, end: End, is_flushed: bool) -> None:
+        """A stopped batch goes on to its end, or not; and perhaps its journal's flush interval passes."""
         process = self._holding()[number % len(self._holding())]
         assert process.held is not None
         batch, process.held = process.held, None
@@ -169,33 +169,10 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.plant.finish(process, batch)
         if end is End.STOPS:
             self.plant.run(process.journal.close())
+        elif is_flushed:
+            self.plant.run(process.journal.flush())
         if end is not End.GOES_ON:
             self.plant.crash(process)
-
-    @precondition(lambda self: any(not process.held.is_lost for process in self._holding()))
-    @rule(number=which, is_noticed=st.booleans())
-    def claim_is_lost(self, number: int, is_noticed: bool) -> None:
-        """Postgres ends the session of a stopped batch: from now on it is a zombie's, whether it knows or not."""
-        holding = [process for process in self._holding() if process.held and not process.held.is_lost]
-        batch = holding[number % len(holding)].held
-        assert batch is not None
-        self.plant.lose_claim(batch, is_noticed=is_noticed)
-
-    @precondition(lambda self: self._idle())
-    @rule(number=which)
-    def process_dies(self, number: int) -> None:
-        """SIGKILL between two batches: what it had not flushed is lost."""
-        self.plant.crash(self._idle()[number % len(self._idle())])
-
-    @rule(index=which)
-    def journal_is_flushed(self, index: int) -> None:
-        """The flush interval of a process passes."""
-        self.plant.run(self.plant.processes[index].journal.flush())
-
-    @rule()
-    def late_outcomes_are_applied(self) -> None:
-        """The periodic task."""
-        self.plant.oracle.apply_late_outcomes()
 
     # People and time
 
@@ -206,29 +183,27 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.person.execute("BEGIN")
             self.person.execute("SELECT pg_current_xact_id()")
 
-    def _person_commits(self) -> None:
+    @rule(job=jobs, requeues=st.booleans())
+    def person_acts(self, job: str, requeues: bool) -> None:
+        """A person sends a finished job again, or a producer takes one back that can be."""
+        status = self.plant.oracle.statuses()[job]
+        if requeues and status != "pending":
+            self.person.execute("SELECT email_requeue(%s)", (job,))
+            self.plant.oracle.requeued(job)
+        elif not requeues:
+            row = self.person.execute("SELECT email_cancel(%s)", (job,)).fetchone()
+            assert row is not None
+            status = str(row[0])
         if self.person.info.transaction_status != TransactionStatus.IDLE:
             self.person.execute("COMMIT")
-
-    @rule(job=jobs)
-    def requeue(self, job: str) -> None:
-        """A person sends a finished job again."""
-        if self.plant.oracle.statuses()[job] != "pending":
-            self.person.execute("SELECT email_requeue(%s)", (job,))
-            self._person_commits()
-            self.plant.oracle.requeued(job)
-
-    @rule(job=jobs)
-    def cancel(self, job: str) -> None:
-        """A producer takes a job back, if it can be."""
-        row = self.person.execute("SELECT email_cancel(%s)", (job,)).fetchone()
-        self._person_commits()
-        assert (row == ("cancelled",)) == (self.plant.oracle.statuses()[job] == "cancelled"), row
+        if not requeues:
+            assert (status == "cancelled") == (self.plant.oracle.statuses()[job] == "cancelled"), status
 
     @rule(seconds=st.sampled_from([1, RETRY_SECONDS + 10, DOUBT_SECONDS - 30, DOUBT_SECONDS + 10, 3600]))
     def time_passes(self, seconds: int) -> None:
-        """All times move into the past; rows that are locked by a claim keep theirs."""
+        """All times move into the past, and the periodic task has run."""
         self.plant.time_passes(seconds)
+        self.plant.oracle.apply_late_outcomes()
 
     def _let_everything_end(self, answer: Answer) -> None:
         """Given time and any one answer each job ends: no doubt and no retry goes on for ever."""

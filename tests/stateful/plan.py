@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, repeat
 
-from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unavailable, Unknown
-from worker.providers.base import TOO_LATE, HandOver
+from worker.job import TOO_LATE, Accepted, Failed, Mail, NotSent, Outcome, Refused, Unavailable, Unknown
+from worker.providers.base import HandOver
 
 # Mails admitted at once: fewer than a batch holds, so that a batch can be stopped between two commits of the journal.
 CHUNK = 3

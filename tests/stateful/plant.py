@@ -314,7 +314,7 @@ async def _forget(process: Process) -> None:
     journal._outcomes.clear()
     if journal._flush_timer is not None:
         journal._flush_timer.cancel()
-    for task in [batch.task for batch in process.batches] + [journal._flush_task]:
+    for task in (*(batch.task for batch in process.batches), journal._writer, journal._flush_task):
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

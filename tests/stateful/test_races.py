@@ -58,7 +58,8 @@ def test_an_answer_counts_although_the_job_was_about_to_be_sent_again(plant: Pla
     zombie, worker = plant.start(), plant.start()
     lost = plant.begin(zombie, QUEUE, Plan([], Stage.HANDED_OVER))
     plant.lose_claim(lost, is_noticed=True)
-    plant.finish(worker, plant.begin(worker, QUEUE, Plan([Answer.TAKEN_BACK])))
+    # The first answer is for the attempt that the journal turns away, the second for the resend.
+    plant.finish(worker, plant.begin(worker, QUEUE, Plan([Answer.ACCEPTED, Answer.TAKEN_BACK])))
     plant.finish(zombie, lost)
     plant.run(zombie.journal.flush())
     plant.finish(worker, plant.begin(worker, QUEUE, Plan([])))

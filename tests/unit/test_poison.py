@@ -68,6 +68,8 @@ def test_making_text_of_html_has_the_time_limit_of_rendering() -> None:
     code = """
 from tests.unit.test_poison import render_beside_a_good_one
 from tests.unit.values import make_job
+from worker import limits
+limits.RENDER_SECONDS = 0.5
 html = "<table>" + ("<tr>" + "<td>a" * 300 + "</tr>") * 600 + "</table>"
 print(render_beside_a_good_one(make_job(content=html, data='{"name": "Ann"}')))
 """
@@ -92,24 +94,24 @@ def test_a_template_that_does_not_compile_is_a_template_error(html: str) -> None
         compile_template(TemplateSource("t", "en", "Subject", html, None))
 
 
-@pytest.mark.parametrize(
-    "expression",
-    ["9 ** (9 ** 9)", "'x' * 200000000", "'x' | center(200000000)", "'%200000000d' | format(1)"],
-)
-def test_constants_are_computed_within_the_limits(expression: str) -> None:
+def test_constants_are_computed_within_the_limits() -> None:
     """Jinja computes constants while it compiles: there, too, time and memory have their limits."""
-    code = f"""
+    code = """
 import resource
 from tests.unit.test_poison import BRAND, GOOD, TemplateError, TemplateSource, compile_template, render_batch
-try:
-    template = compile_template(TemplateSource("t", "en", "Subject", "{{{{ {expression} }}}}", None))
-    print(render_batch([(GOOD, template)], BRAND, {{}})[0])
-except TemplateError as error:
-    print(error)
+for expression in (
+    "9 ** (9 ** 9)", "'x' * 200000000", "'x' | center(200000000)", "'%200000000d' | format(1)"
+):
+    try:
+        template = compile_template(TemplateSource("t", "en", "Subject", "{{ " + expression + " }}", None))
+        print(str(render_batch([(GOOD, template)], BRAND, {})[0])[:200])
+    except TemplateError as error:
+        print(error)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
-    error, megabytes = run_bounded(code).splitlines()
-    assert error.startswith("template t (html)"), error[:200]
+    *errors, megabytes = run_bounded(code).splitlines()
+    assert len(errors) == 4
+    assert all(error.startswith("template t (html)") for error in errors), errors
     assert int(megabytes) < 600
 
 
@@ -148,10 +150,10 @@ greedy = compile_template(
 modest = compile_template(
     TemplateSource("modest", "en", "s", "{% for i in range(2000) %}{{ i }} {{ n }}{% endfor %}", "t"))
 data = '{"n": 9}'
-jobs = [(make_job(seq=n, data=data), modest if n % 5 else greedy) for n in range(20)]
+jobs = [(make_job(seq=n, data=data), modest if n % 5 else greedy) for n in range(10)]
 found = render_batch(jobs, BRAND, {})
-assert all(isinstance(found[n], TemplateError) for n in range(0, 20, 5)), found
-print([str(found[n]) for n in range(20) if n % 5 and isinstance(found[n], TemplateError)])
+assert all(isinstance(found[n], TemplateError) for n in range(0, 10, 5)), found
+print([str(found[n]) for n in range(10) if n % 5 and isinstance(found[n], TemplateError)])
 """
     assert run_bounded(code) == "[]"
 

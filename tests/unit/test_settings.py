@@ -1,0 +1,225 @@
+"""The settings: every variable, what it takes and what it refuses, and words that tell an operator what to write."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import SettingsError
+from worker.settings import DOCS, Secret, Settings, allowed, load_settings, shown
+from worker.settings_docs import env_example, markdown
+
+ROOT = Path(__file__).parent.parent.parent
+FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+# What some values need beside them to be free of contradictions.
+BESIDE = {
+    ("environment", "production"): {"EMAIL_FROM_ADDRESS": "mail@example.com"},
+    ("email_provider_primary", "smtp_fallback"): {"SMTP_FALLBACK_HOST": "h"},
+    ("email_provider_fallback", "smtp_fallback"): {"SMTP_FALLBACK_HOST": "h"},
+    ("email_provider_fallback", "smtp"): {"EMAIL_PROVIDER_PRIMARY": "smtp_fallback", "SMTP_FALLBACK_HOST": "h"},
+}
+LINES = ["a\nb", "a\rb", "a\x00b"]
+
+
+def _base(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _limits(kind: Any) -> tuple[float, float]:
+    meta = kind.__metadata__[0]
+    return meta.ge, meta.le
+
+
+def _good(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
+    """Texts of a variable with the values that they stand for."""
+    if kind is Secret:
+        yield from (("s e c r e t", "s e c r e t"), (" kept ", " kept "))
+    elif get_origin(kind) is Literal:
+        yield from ((choice, choice) for choice in get_args(kind))
+    elif _base(kind) in (int, float):
+        least, most = _limits(kind)
+        yield from ((f"{limit:.0f}", limit) for limit in (least, most))
+        yield (f" {most:.0f} ", most)
+        if _base(kind) is float:
+            yield (f"{least + 0.5}", least + 0.5)
+    elif "address" in name or name == "email_reply_to":
+        yield from ((text, text) for text in ("a@b", "first.last+tag@mail.example.com", "jürgen@münchen.de"))
+        if name == "email_reply_to":
+            yield ("", "")
+    elif name == "email_unsubscribe_url":
+        yield from ((text, text) for text in ("https://x/{id}?e={email}", "http://x", "mailto:out@x.org", ""))
+    else:
+        yield from (("text", "text"), ("with space", "with space"), (" stripped ", "stripped"), ("#;'\"", "#;'\""))
+
+
+def _bad(name: str, kind: Any) -> Iterator[str]:
+    """Texts that a variable refuses."""
+    if kind is Secret:
+        return
+    yield from LINES
+    if get_origin(kind) is Literal:
+        yield from (choice for choice in ("nope", "", "SMTP", " ", "debug") if choice.strip() not in get_args(kind))
+    elif _base(kind) in (int, float):
+        least, most = _limits(kind)
+        yield from (f"{limit:.0f}" for limit in (least - 1, most + 1))
+        yield from ("", "ten", "-1", "0x10", "1,5", "nan", "inf", "true", "None", "1 2", "9" * 400)
+        if _base(kind) is int:
+            yield from (f"{least}.5", f"{most}.0", "1e1", "+5")
+    elif "address" in name or name == "email_reply_to":
+        yield from ("nobody", "@example.com", "a@", "a b@c", "a@b, c@d", "Ann <a@b.c>", "a@b;c@d", "a@@b")
+        if name != "email_reply_to":
+            yield ""
+    elif name == "email_unsubscribe_url":
+        yield from ("example.com/u", "ftp://x", "javascript:alert(1)", "https://x/a b", "//x")
+
+
+GOOD = [(name, text, value) for name, field in FIELDS.items() for text, value in _good(name, field.type)]
+BAD = [(name, text) for name, field in FIELDS.items() for text in _bad(name, field.type)]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_variable_takes_what_is_right(name: str, text: str, value: Any) -> None:
+    """Every variable takes its choices, its limits and, but for secrets, spaces around it."""
+    loaded = load_settings({name.upper(): text, **BESIDE.get((name, text), {})})
+    found = getattr(loaded, name)
+    if name.startswith("db_") and text == "":
+        value = FIELDS[name].default
+    assert (found.reveal() if isinstance(found, Secret) else found) == value
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_variable_refuses_what_is_wrong(name: str, text: str) -> None:
+    """The message names the variable, repeats the value, and says what is allowed, in one line."""
+    if name.startswith("db_") and text == "":
+        assert getattr(load_settings({name.upper(): text}), name) == FIELDS[name].default
+        return
+    with pytest.raises(SettingsError) as caught:
+        load_settings({name.upper(): text})
+    kind = FIELDS[name].type
+    may_be = "an https:, http: or mailto: address" if name == "email_unsubscribe_url" else allowed(kind)
+    if name == "email_unsubscribe_url" and text in LINES:
+        may_be = allowed(kind)
+    assert str(caught.value) == f"{name.upper()}={text!r} is not allowed: it must be {may_be}."
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.type is Secret])
+def test_secrets_show_themselves_only_when_asked(name: str) -> None:
+    """Neither the settings' repr, nor their table, nor an error about others holds a password."""
+    loaded = load_settings({name.upper(): "hunter2"})
+    assert getattr(loaded, name).reveal() == "hunter2"
+    assert "hunter2" not in f"{loaded!r} {loaded} {shown(loaded)} {getattr(loaded, name)!s}"
+    assert shown(loaded)[name.upper()] == "***"
+    assert shown(load_settings({}))[name.upper()] == "(not set)"
+    with pytest.raises(SettingsError) as caught:
+        load_settings({name.upper(): "hunter2", "DB_PORT": "nope"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """One line each, in the order of the settings, so that an operator corrects them in one go."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"SMTP_PORT": "0", "DB_PORT": "x", "LOG_LEVEL": "loud", "SMTP_HOST": "fine"})
+    lines = str(caught.value).splitlines()
+    assert [line.partition("=")[0] for line in lines] == ["LOG_LEVEL", "DB_PORT", "SMTP_PORT"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({"ENVIRONMENT": "production"}, "EMAIL_FROM_ADDRESS"),
+        ({"EMAIL_PROVIDER_FALLBACK": "smtp"}, "EMAIL_PROVIDER_FALLBACK"),
+        ({"EMAIL_PROVIDER_FALLBACK": "smtp_fallback"}, "SMTP_FALLBACK_HOST"),
+        ({"EMAIL_PROVIDER_PRIMARY": "smtp_fallback"}, "SMTP_FALLBACK_HOST"),
+        (
+            {
+                "EMAIL_PROVIDER_PRIMARY": "smtp_fallback",
+                "EMAIL_PROVIDER_FALLBACK": "smtp_fallback",
+                "SMTP_FALLBACK_HOST": "h",
+            },
+            "EMAIL_PROVIDER_FALLBACK",
+        ),
+    ],
+)
+def test_contradictions_are_refused(environment: dict[str, str], variable: str) -> None:
+    """Settings that are right one by one and wrong together are one line that names what to change."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environment)
+    assert str(caught.value).startswith(variable)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@given(st.dictionaries(st.sampled_from([name.upper() for name in FIELDS]), st.text(), max_size=6))
+def test_any_environment_gives_settings_or_a_settings_error(environment: dict[str, str]) -> None:
+    """No value of any variable raises anything else, and each line of the error begins with a variable."""
+    try:
+        loaded = load_settings(environment)
+    except SettingsError as error:
+        found = str(error)
+    else:
+        found = ""
+        assert set(shown(loaded)) == {name.upper() for name in FIELDS}
+    assert all(line.split("=")[0].split(" ")[0].lower() in FIELDS for line in found.split("\n") if line)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder and an environment without settings of ours."""
+    monkeypatch.chdir(tmp_path)
+    for name in FIELDS:
+        monkeypatch.delenv(name.upper(), raising=False)
+    return tmp_path
+
+
+def test_nothing_set_is_the_defaults(folder: Path) -> None:
+    """Without a .env file and without variables every setting has its default."""
+    assert not list(folder.iterdir())
+    loaded = load_settings()
+    for name, field in FIELDS.items():
+        if name != "worker_name":
+            assert repr(getattr(loaded, name)) == repr(field.default)
+    assert loaded.worker_name.endswith(f"-{os.getpid()}")
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The .env file of the working folder counts like variables; a real variable, even an empty one, overrides it."""
+    (folder / ".env").write_text(
+        "# comment\nSMTP_HOST=from-file\nSMTP_PORT=2525\nexport LOG_LEVEL='DEBUG'\nEMAIL_FROM_NAME=\"Zoë & Co\"\n"
+        "SMTP_USERNAME=file-user\nUNKNOWN=1\nDB_HOST\n"
+    )
+    monkeypatch.setenv("SMTP_PORT", "2626")
+    monkeypatch.setenv("SMTP_USERNAME", "")
+    loaded = load_settings()
+    assert (loaded.smtp_host, loaded.smtp_port, loaded.log_level) == ("from-file", 2626, "DEBUG")
+    assert (loaded.email_from_name, loaded.smtp_username, loaded.db_host) == ("Zoë & Co", "", "localhost")
+
+
+def test_a_mistake_in_the_dotenv_file_is_named(folder: Path) -> None:
+    """Where the value comes from makes no difference to the message."""
+    (folder / ".env").write_text("SMTP_PORT=many\n")
+    with pytest.raises(SettingsError, match=r"^SMTP_PORT='many' is not allowed: it must be a port, 1 to 65535\.$"):
+        load_settings()
+
+
+def test_every_setting_is_documented() -> None:
+    """DOCS says of each setting what it means, and of nothing else."""
+    assert list(DOCS) == list(FIELDS)
+    assert all(text.endswith(".") for text in DOCS.values())
+
+
+@pytest.mark.parametrize(("file", "made"), [(".env.example", env_example), ("docs/configuration.md", markdown)])
+def test_generated_documents_are_fresh(file: str, made: Any) -> None:
+    """The files in the repository are what the settings generate now."""
+    assert (ROOT / file).read_text("utf-8") == made()
+
+
+def test_the_example_is_the_defaults(folder: Path) -> None:
+    """Uncommented as it is, .env.example changes nothing but the computed name."""
+    lines = [line[1:] for line in env_example().splitlines() if line.startswith("#") and line[1:2].isupper()]
+    assert len(lines) == len(FIELDS)
+    (folder / ".env").write_text("\n".join(line for line in lines if not line.startswith("WORKER_NAME")))
+    assert shown(load_settings()) == shown(load_settings({}))
