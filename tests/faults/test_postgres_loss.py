@@ -1,4 +1,4 @@
-"""Postgres goes away: stopped, killed, restarted or frozen. A worker ends within ten seconds, or goes on; it never hangs.
+"""Postgres goes away: stopped, killed, restarted or frozen. A worker ends within ten seconds, or goes on.
 
 Each loss strikes two workers at once, one that is idle and one in the middle of a batch, each with a database of its
 own on the same server.

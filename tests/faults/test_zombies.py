@@ -74,6 +74,35 @@ def test_a_worker_that_wakes_after_its_claim_was_given_away_hands_nothing_over(
     scene.books_balance(db)
 
 
+def test_a_worker_stopped_while_it_defers_a_task_does_not_stop_the_others(
+    database: Database, db: scene.Db, sink: Sink
+) -> None:
+    """A worker that is frozen inside a transaction of procrastinate's does not hold up the tasks of all others."""
+    scene.small_templates(db)
+    with ExitStack() as stack:
+        fleet = scene.Fleet(database, stack, SMTP_PORT=sink.port, EMAIL_BATCH_DEADLINE_SECONDS=3)
+        name, sleeper = fleet.start()
+        scene.enqueue(db, 3)
+        scene.nothing_pending(db)
+        defers = "application_name = %s AND query LIKE '%%procrastinate_defer%%' AND"
+        who = f"email-worker tasks {name}"
+        with database.connect() as blocker, blocker.transaction(force_rollback=True):
+            # Its deferring statement waits for this one's end, so it can be stopped before it commits.
+            blocker.execute(
+                "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args)"
+                " VALUES ('email', 'email:deliver', 'deliver:transactional', '{\"queue\": \"transactional\"}')"
+            )
+            waits = f"SELECT count(*) FROM pg_stat_activity WHERE {defers} wait_event_type = 'Lock'"
+            eventually(lambda: scene.count(db, waits, who) > 0, "the worker defers a task")
+            sleeper.process.send_signal(signal.SIGSTOP)
+        idle = f"SELECT count(*) FROM pg_stat_activity WHERE {defers} state = 'idle in transaction'"
+        eventually(lambda: scene.count(db, idle, who) > 0, "the worker is stopped inside its transaction")
+        fleet.start()
+        scene.enqueue(db, 30, prefix="later")
+        scene.nothing_pending(db, 45)
+    assert scene.statuses(db) == {"sent": 33}
+
+
 def _claims(db: scene.Db, worker: str) -> int:
     """How many batches a worker holds."""
     return scene.count(

@@ -4,7 +4,6 @@ import psycopg
 import pytest
 
 from tests.integration.claims import claiming, take
-from tests.integration.office import Office
 from tests.integration.rows import Connection, end_job, events, insert_job, job, journal, row, value
 from tests.support import Database
 
@@ -84,16 +83,3 @@ def test_an_unknown_job_is_an_error(db: Connection) -> None:
         db.execute(CANCEL)
     assert refusal.value.sqlstate == "EM002"
     assert refusal.value.diag.message_hint == "Give email_jobs.job_id, not id."
-
-
-def test_a_cancelled_job_is_not_sent_and_a_requeued_one_is(office: Office) -> None:
-    """A worker passes over the cancelled one; requeued, it goes out under the attempt number after the cancel's."""
-    office.enqueue("j-1", scheduled_at="2099-01-01 00:00Z")
-    assert value(office.db, CANCEL) == "cancelled"
-    office.db.execute("UPDATE email_jobs SET scheduled_at = NULL WHERE job_id = 'j-1'")
-    office.deliver("another")
-    assert office.mails("j-1") == []
-    assert value(office.db, "SELECT email_requeue('j-1')")
-    office.delivered("j-1")
-    assert job(office.db, ["attempt_no"]) == (2,)
-    assert events(office.db) == ["cancelled", "requeued", "sent"]

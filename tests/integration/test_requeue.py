@@ -4,7 +4,6 @@ import psycopg
 import pytest
 
 from tests.integration.claims import claiming, take
-from tests.integration.office import Office
 from tests.integration.rows import Connection, column, end_job, events, insert_job, job, value
 from tests.support import Database
 
@@ -116,27 +115,3 @@ async def test_requeueing_dead_letters_passes_over_a_locked_one(database: Databa
         await other.execute("SELECT FROM email_jobs WHERE job_id = 'booking-old' FOR UPDATE")
         assert value(db, "SELECT email_requeue_dead()") == 2
     assert job(db, ["status"], "booking-old") == ("dead",)
-
-
-def test_a_requeued_sent_job_is_really_sent_again(office: Office) -> None:
-    """A worker sends it a second time, under a new attempt number and with the same Message-ID."""
-    first = office.deliver("twice")
-    assert value(office.db, "SELECT email_requeue('twice')")
-    assert office.end_of("twice") == "sent"
-    mails = office.mails("twice")
-    assert [mail["Message-ID"] for mail in mails] == [first["Message-ID"]] * 2
-    journal = (
-        "SELECT a.attempt FROM email_attempts AS a JOIN email_jobs AS j ON a.seq = j.seq"
-        " WHERE j.job_id = 'twice' AND a.state = 'accepted' ORDER BY a.attempt"
-    )
-    assert column(office.db, journal) == [1, 2]
-    assert job(office.db, ["attempt_no", "retry_count"], "twice") == (2, 0)
-    assert events(office.db, "twice") == ["sent", "requeued", "sent"]
-
-
-def test_a_corrected_dead_letter_is_delivered(office: Office) -> None:
-    """A dead letter, its data put right, goes out after email_requeue_dead()."""
-    office.refuse("corrected", data="{}")
-    office.db.execute("UPDATE email_jobs SET content = '<p>Corrected</p>', subject = 'Now' WHERE job_id = 'corrected'")
-    assert value(office.db, "SELECT email_requeue_dead()") == 1
-    assert office.delivered("corrected")["Subject"] == "Now"

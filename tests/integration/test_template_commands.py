@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import Command
-from tests.integration.office import Office, part
 from tests.integration.rows import column, row, rows
 from tests.support import Database
 from worker import catalog, workshop
@@ -127,16 +126,3 @@ def test_sync_into_an_unmigrated_database_fails_in_words(command: Command, empty
     ended = command("template", "sync", **empty_database.environment())
     assert ended.status == 1
     assert "email-worker migrate" in ended.err
-
-
-def test_a_synced_template_makes_the_same_mail(office: Office, command: Command) -> None:
-    """Rows that were written by sync render as the files that they came from, layout included."""
-    data = {"type": "newsletter", "template": "newsletter", "data": '{"title": "T", "articles": []}'}
-    from_files = office.deliver("files", **data)
-    command("template", "sync", **office.database.environment())
-    # A version asked for by number can only come from a row.
-    from_rows = office.deliver("rows", template_version=1, **data)
-    office_id, rows_id = ({"id": str(m["X-Job-Id"])} for m in (from_files, from_rows))
-    assert from_rows["Subject"] == "T"
-    for kind in ("html", "plain"):
-        assert part(from_rows, kind) == part(from_files, kind).replace(office_id["id"], rows_id["id"])

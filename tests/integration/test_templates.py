@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.integration.command import Command
 from tests.integration.office import Office, part
 from tests.support import eventually
 
@@ -109,3 +110,16 @@ def test_the_versions_of_a_locale_are_its_own(office: Office) -> None:
     store(office, "local", "the default", version=7)
     store(office, "local", "français", locale="fr", version=2)
     assert office.deliver("local-fr", template="local", locale="fr-CA")["Subject"] == "français"
+
+
+def test_a_synced_template_makes_the_same_mail(office: Office, command: Command) -> None:
+    """Rows that were written by sync render as the files that they came from, layout included."""
+    data = {"type": "newsletter", "template": "newsletter", "data": '{"title": "T", "articles": []}'}
+    from_files = office.deliver("files", **data)
+    command("template", "sync", **office.database.environment())
+    # A version asked for by number can only come from a row.
+    from_rows = office.deliver("rows", template_version=1, **data)
+    office_id, rows_id = ({"id": str(m["X-Job-Id"])} for m in (from_files, from_rows))
+    assert from_rows["Subject"] == "T"
+    for kind in ("html", "plain"):
+        assert part(from_rows, kind) == part(from_files, kind).replace(office_id["id"], rows_id["id"])

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.integration.office import Office
-from tests.integration.rows import Connection, column, end_job, insert_job, insert_jobs, journal, row, rows, value
+from tests.integration.rows import Connection, end_job, insert_job, insert_jobs, journal, row, rows, value
 from tests.support import Database
 
 
@@ -91,42 +90,3 @@ def test_the_timeline_of_a_job_that_waits(db: Connection) -> None:
     assert what == "enqueued"
     assert detail == "booking-confirmation, high priority, due 2099-01-01 00:00:00"
     assert rows(db, "SELECT * FROM email_timeline('nope')") == []
-
-
-def test_the_timeline_of_a_delivered_mail(office: Office) -> None:
-    """Arrival, hand-over, answer, event: in the order in which they happened, with provider and words."""
-    office.deliver("delivered")
-    timeline = rows(office.db, "SELECT what, attempt, provider FROM email_timeline('delivered')")
-    assert timeline == [
-        ("enqueued", None, None),
-        ("handed over", 1, "smtp"),
-        ("accepted", 1, "smtp"),
-        ("sent", None, "smtp"),
-    ]
-    details = column(office.db, "SELECT detail FROM email_timeline('delivered') WHERE what = 'accepted'")
-    assert details == ["250 2.0.0 accepted"]
-
-
-def test_the_timeline_of_a_mail_that_was_retried(office: Office) -> None:
-    """Both attempts are there with the server's answers, and the events between them."""
-    office.deliver("retried", recipient_email="busy-1@example.com")
-    timeline = rows(
-        office.db, "SELECT what, attempt, detail FROM email_timeline('retried') WHERE what NOT IN ('enqueued', 'sent')"
-    )
-    worker = value(office.db, "SELECT min(worker) FROM email_attempts")
-    assert timeline == [
-        ("handed over", 1, f"primary smtp by {worker}"),
-        ("failed", 1, "451 4.3.0 try again later"),
-        ("retry_scheduled", None, "451 4.3.0 try again later"),
-        ("handed over", 2, f"primary smtp by {worker}"),
-        ("accepted", 2, "250 2.0.0 accepted"),
-    ]
-
-
-def test_the_timeline_of_a_mail_that_never_went(office: Office) -> None:
-    """What ended without a hand-over says so, and why."""
-    office.refuse("unsendable", template="nope")
-    timeline = rows(office.db, "SELECT what, attempt, provider FROM email_timeline('unsendable')")
-    assert timeline == [("enqueued", None, None), ("not_sent", 1, None), ("dead", None, None)]
-    details = column(office.db, "SELECT detail FROM email_timeline('unsendable') WHERE what <> 'enqueued'")
-    assert details == ['unknown template "nope": no active row in email_templates and no shipped files'] * 2

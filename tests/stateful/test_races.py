@@ -52,6 +52,22 @@ def test_an_answer_that_comes_between_reading_the_journal_and_settling_ends_the_
     assert plant.oracle.statuses() == {job: "sent", other: "sent"}
 
 
+def test_a_late_word_that_nothing_was_handed_over_ends_the_doubt(plant: Plant) -> None:
+    """A job in doubt whose worker still lives and says that not a byte went out is sent after all."""
+    job = plant.enqueue(Guarantee.AT_MOST_ONCE)
+    zombie, worker = plant.start(), plant.start()
+    lost = plant.begin(zombie, QUEUE, Plan([], Stage.JOURNALED))
+    plant.lose_claim(lost, is_noticed=True)
+    plant.finish(worker, plant.begin(worker, QUEUE, Plan([])))
+    assert plant.oracle.statuses() == {job: "in_doubt"}
+    plant.finish(zombie, lost)
+    plant.run(zombie.journal.flush())
+    plant.oracle.apply_late_outcomes()
+    plant.finish(worker, plant.begin(worker, QUEUE, Plan([])))
+    assert plant.oracle.statuses() == {job: "sent"}
+    assert plant.oracle.times_taken(job) == 1
+
+
 def test_an_answer_counts_although_the_job_was_about_to_be_sent_again(plant: Plant) -> None:
     """A resend that is taken back does not make the worker forget the doubt whose answer comes meanwhile."""
     job = plant.enqueue(Guarantee.AT_LEAST_ONCE)

@@ -99,7 +99,7 @@ def test_an_encoded_text_has_the_shorter_encoding(text: str) -> None:
 
 
 @given(who=mailboxes(), cc=_several, bcc=_several, sender=mailboxes(), reply_to=_maybe, eight_bit=st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=80)
 @example(
     Mailbox("Zoë", "zoe@example.com", "zoe@example.com"),
     [Mailbox("Ännä", "a@münchen.de", "a@xn--mnchen-3ya.de"), Mailbox("Ünal", "用户@例え.jp", "用户@例え.jp")],
@@ -135,7 +135,7 @@ def test_mailboxes_are_read_as_they_were_written(
 
 
 @given(attached=st.lists(files(), min_size=1, max_size=4), text=any_text, eight_bit=st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_attachments_are_read_as_they_were_given(attached: list[File], text: str, eight_bit: bool) -> None:
     """Bytes, names, types and content ids come back equal: images beside the HTML, files beside all."""
     options = Options(attachments=tuple(file.attachment for file in attached))

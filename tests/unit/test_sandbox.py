@@ -216,7 +216,7 @@ _required = {"bookingId", "eventName", "ticketCount", "totalAmount", "items", "s
 
 
 @given(data=st.dictionaries(st.sampled_from(sorted(_required)) | _keys | st.text(max_size=8), _json, max_size=8))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_any_data_give_content_or_a_template_error(data: dict[str, object]) -> None:
     """Whatever JSON a producer sends, nothing but TemplateError comes out, and the neighbour is rendered."""
     outcome(BUSY, data)
@@ -240,7 +240,7 @@ _fragments = st.sampled_from(
 
 
 @given(source=st.lists(_fragments | st.text(max_size=10), max_size=10).map("".join), name=_json)
-@settings(max_examples=400)
+@settings(max_examples=250)
 @example("{{ name }}", "\ud800")
 @example("<p>\ud800", None)
 def test_any_template_gives_content_or_a_template_error(source: str, name: object) -> None:

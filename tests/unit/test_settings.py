@@ -59,8 +59,6 @@ def _good(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
 
 def _bad(name: str, kind: Any) -> Iterator[str]:
     """Texts that a variable refuses."""
-    if kind is Secret:
-        return
     yield from LINES
     if get_origin(kind) is Literal:
         yield from (choice for choice in ("nope", "", "SMTP", " ", "debug") if choice.strip() not in get_args(kind))
@@ -78,33 +76,31 @@ def _bad(name: str, kind: Any) -> Iterator[str]:
         yield from ("example.com/u", "ftp://x", "javascript:alert(1)", "https://x/a b", "//x")
 
 
-GOOD = [(name, text, value) for name, field in FIELDS.items() for text, value in _good(name, field.type)]
-BAD = [(name, text) for name, field in FIELDS.items() for text in _bad(name, field.type)]
-
-
-@pytest.mark.parametrize(("name", "text", "value"), GOOD)
-def test_a_variable_takes_what_is_right(name: str, text: str, value: Any) -> None:
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_variable_takes_what_is_right(name: str) -> None:
     """Every variable takes its choices, its limits and, but for secrets, spaces around it."""
-    loaded = load_settings({name.upper(): text, **BESIDE.get((name, text), {})})
-    found = getattr(loaded, name)
-    if name.startswith("db_") and text == "":
-        value = FIELDS[name].default
-    assert (found.reveal() if isinstance(found, Secret) else found) == value
+    for text, value in _good(name, FIELDS[name].type):
+        found = getattr(load_settings({name.upper(): text, **BESIDE.get((name, text), {})}), name)
+        assert (found.reveal() if isinstance(found, Secret) else found) == value
 
 
-@pytest.mark.parametrize(("name", "text"), BAD)
-def test_a_variable_refuses_what_is_wrong(name: str, text: str) -> None:
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.type is not Secret])
+def test_a_variable_refuses_what_is_wrong(name: str) -> None:
     """The message names the variable, repeats the value, and says what is allowed, in one line."""
-    if name.startswith("db_") and text == "":
-        assert getattr(load_settings({name.upper(): text}), name) == FIELDS[name].default
-        return
-    with pytest.raises(SettingsError) as caught:
-        load_settings({name.upper(): text})
-    kind = FIELDS[name].type
-    may_be = "an https:, http: or mailto: address" if name == "email_unsubscribe_url" else allowed(kind)
-    if name == "email_unsubscribe_url" and text in LINES:
-        may_be = allowed(kind)
-    assert str(caught.value) == f"{name.upper()}={text!r} is not allowed: it must be {may_be}."
+    for text in _bad(name, FIELDS[name].type):
+        if name.startswith("db_") and text == "":
+            continue
+        with pytest.raises(SettingsError) as caught:
+            load_settings({name.upper(): text})
+        is_url = name == "email_unsubscribe_url" and text not in LINES
+        may_be = "an https:, http: or mailto: address" if is_url else allowed(FIELDS[name].type)
+        assert str(caught.value) == f"{name.upper()}={text!r} is not allowed: it must be {may_be}."
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name.startswith("db_")])
+def test_an_empty_variable_of_the_database_is_its_default(name: str) -> None:
+    """Deployments hand on DB_ variables that are empty: libpq would take them for its own defaults."""
+    assert repr(getattr(load_settings({name.upper(): ""}), name)) == repr(FIELDS[name].default)
 
 
 @pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.type is Secret])
