@@ -16,7 +16,7 @@ from procrastinate import utils
 from procrastinate.app import WorkerOptions
 from psycopg_pool import AsyncConnectionPool
 
-from worker.db import POOL_SECONDS, check_session, connection_parameters, unreachable
+from worker.db import POOL_SECONDS, check_room, check_session, connection_parameters, unreachable
 from worker.errors import DatabaseUnreachable, SettingsError
 from worker.log import configure_logging
 from worker.migrate import check_schema
@@ -72,6 +72,7 @@ class WorkerApp(procrastinate.App):
             async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as connection:
                 await check_session(connection)
                 await check_schema(connection)
+                await check_room(connection, self.settings)
         except psycopg.OperationalError as error:
             raise unreachable(self.settings, error) from None
 

@@ -1,11 +1,11 @@
 """Which template and which policy a job gets: rows of email_templates over shipped files, and email_types.
 
-Read when first needed, kept in the process, and read again after a change anywhere in the fleet (see
-`worker.watchdog`). The highest active version of (name, locale) wins, then (name, language), then (name, default),
-then the shipped files of that name. A broken template is an answer too: it is kept, and its jobs are dead.
+Read when first needed, kept in the process, and read again when a claim shows a newer version. The highest active
+version of (name, locale) wins, then (name, language), then (name, default), then the shipped files of that name. A
+broken template is an answer too: it is kept, and its jobs are dead.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -34,6 +34,9 @@ class TypePolicy(msgspec.Struct, frozen=True):
     max_retries: int | None
 
 
+NO_POLICY = TypePolicy("", False, None)
+
+
 class TemplateRow(msgspec.Struct, frozen=True):
     """A row of `load_templates.sql`."""
 
@@ -46,41 +49,44 @@ class TemplateRow(msgspec.Struct, frozen=True):
     is_active: bool
 
 
-class Catalog:
-    """Templates and types as this process knows them. Shared by all batches; filled by `prepare`."""
+class Edition:
+    """The catalog in one version: only ever added to, so that a batch can hold on to it."""
 
-    def __init__(self) -> None:
-        self._templates: dict[TemplateKey, MailTemplate | TemplateError] = {}
-        self._types: dict[str, TypePolicy] = {}
-        self._is_stale = True
-
-    def invalidate(self) -> None:
-        """Something changed: read everything again. Safe to call from any thread."""
-        self._is_stale = True
-
-    async def prepare(self, connection: AsyncConnection[Any], jobs: Iterable[Job]) -> None:
-        """Make sure that the templates and types of these jobs are known."""
-        if self._is_stale or len(self._templates) > MAX_KEPT:
-            self._is_stale = False
-            self._templates.clear()
-            self._types = await _load_types(connection)
-        missing = {key for job in jobs if (key := template_key(job)) not in self._templates}
-        if missing:
-            rows = await _load_templates(connection, missing)
-            for key in missing:
-                self._templates[key] = _choose(key, rows)
+    def __init__(self, version: int, types: dict[str, TypePolicy]) -> None:
+        self.version = version
+        self.templates: dict[TemplateKey, MailTemplate | TemplateError] = {}
+        self._types = types
 
     def template(self, job: Job) -> MailTemplate:
         """The template of a prepared job. Raises TemplateError when there is none, or it is broken."""
-        found = self._templates[template_key(job)]
+        found = self.templates[template_key(job)]
         if isinstance(found, TemplateError):
             # A fresh one: an exception that is raised again and again collects the frames of all its batches.
             raise TemplateError(str(found))
         return found
 
-    def policy(self, job: Job) -> TypePolicy | None:
-        """The policy of a prepared job's type; None when the type was deleted meanwhile."""
-        return self._types.get(job.type)
+    def policy(self, job: Job) -> TypePolicy:
+        """The policy of a job's type; that of nobody when the type was deleted meanwhile."""
+        return self._types.get(job.type, NO_POLICY)
+
+
+class Catalog:
+    """Templates and types as this process knows them. Shared by all batches."""
+
+    def __init__(self) -> None:
+        self._edition: Edition | None = None
+
+    async def edition(self, connection: AsyncConnection[Any], jobs: Sequence[Job]) -> Edition:
+        """The edition that was true when these jobs were claimed, with all that they need of it."""
+        version = max(job.catalog_version for job in jobs)
+        edition = self._edition
+        if edition is None or edition.version < version or len(edition.templates) > MAX_KEPT:
+            edition = self._edition = Edition(version, await _load_types(connection))
+        missing = {key for job in jobs if (key := template_key(job)) not in edition.templates}
+        if missing:
+            rows = await _load_templates(connection, missing)
+            edition.templates |= {key: _choose(key, rows) for key in missing}
+        return edition
 
 
 def template_key(job: Job) -> TemplateKey:

@@ -39,6 +39,9 @@ class _Trail:
         self._rows = 0
 
     def advance(self, rows: int, last: tuple[datetime, int]) -> None:
+        # What was claimed before and lies beyond is no position yet: rows committed late may go on before it.
+        while self._claimed and self._claimed[-1][1] >= last:
+            self._rows -= self._claimed.pop()[0]
         self._claimed.append((rows, last))
         self._rows += rows
         while self._rows - self._claimed[0][0] >= TRAIL_ROWS:
@@ -139,10 +142,11 @@ class ClaimWatch:
     psycopg notices a lost connection at its next statement only, which may be half a minute of sending later.
     """
 
-    __slots__ = ("_connection", "_loop", "_socket", "is_lost")
+    __slots__ = ("_connection", "_is_watching", "_loop", "_socket", "is_lost")
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self.is_lost = False
+        self._is_watching = False
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._socket = connection.fileno()
@@ -150,10 +154,13 @@ class ClaimWatch:
     def start(self) -> None:
         """Watch from now on. No statement may run on the connection meanwhile."""
         self._loop.add_reader(self._socket, self._look)
+        self._is_watching = True
 
     def stop(self) -> None:
-        """Leave the socket to psycopg again."""
-        self._loop.remove_reader(self._socket)
+        """Leave the socket to psycopg again. Only once: its number may be somebody else's by then."""
+        if self._is_watching:
+            self._is_watching = False
+            self._loop.remove_reader(self._socket)
 
     def _look(self) -> None:
         """The socket has something to say: a notice is no harm, the end of the session is."""

@@ -10,6 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psycopg
+
+from worker.db import connect_once, failed_statement
 from worker.errors import EmailWorkerError, SettingsError
 from worker.settings import Settings, load_settings, shown
 
@@ -27,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_complain(f"wrong settings\n{error}", 2))
     except EmailWorkerError as error:
         sys.exit(_complain(str(error), 1))
+    except psycopg.Error as error:
+        sys.exit(_complain(str(failed_statement(error)), 1))
     except BrokenPipeError:
         sys.exit(1)
 
@@ -77,21 +82,19 @@ def _run_worker(options: list[str]) -> None:
     import uvloop
     from procrastinate.cli import cli
 
+    try:
+        load_settings()
+    except SettingsError as error:
+        sys.exit(_complain(f"wrong settings\n{error}", 2))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(cli(["--app", "worker.app.app", "worker", *options]))
 
 
 def _migrate(_: argparse.Namespace, settings: Settings) -> None:
-    import psycopg
-
-    from worker.db import connect_once, unreachable
     from worker.migrate import migrate
 
     with connect_once(settings, "email-worker migrate") as connection:
-        try:
-            applied = migrate(connection)
-        except psycopg.OperationalError as error:
-            raise unreachable(settings, error) from None
+        applied = migrate(connection)
     print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
@@ -135,7 +138,6 @@ def _preview(parsed: argparse.Namespace, settings: Settings) -> None:
 
 def _sync(_: argparse.Namespace, settings: Settings) -> None:
     from worker import workshop
-    from worker.db import connect_once
 
     with connect_once(settings, "email-worker template sync") as connection:
         for name, what in workshop.sync(connection):

@@ -13,12 +13,15 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from worker.errors import DatabaseUnreachable, PoolerInBetween
+from worker.errors import DatabaseError, DatabaseUnreachable, PoolerInBetween, SchemaMismatch
 from worker.settings import Settings
 
 # Nothing in this package waits longer for a connection than this.
 CONNECT_SECONDS = 3
 POOL_SECONDS = 3.0
+
+# Of a worker, beside one per slot: the journal's, three of procrastinate's, the watchdog's, the keeper's.
+OTHER_CONNECTIONS = 6
 
 # How long a claim may outlive its batch deadline before Postgres ends the session, and the locks with it.
 CLAIM_GRACE_SECONDS = 10
@@ -120,13 +123,44 @@ def unreachable(settings: Settings, error: BaseException) -> DatabaseUnreachable
     if "unsupported startup parameter" in text:
         return PoolerInBetween(_POOLER)
     if isinstance(error, PoolTimeout) or "too many" in text or "remaining connection slots" in text:
-        return DatabaseUnreachable(
-            f"Postgres at {where} gave no connection ({text}). A worker needs up to WORKER_CONCURRENCY + 6 = "
-            f"{settings.worker_concurrency + 6}: lower WORKER_CONCURRENCY, or raise max_connections in Postgres."
-        )
+        return DatabaseUnreachable(f"Postgres at {where} gave no connection ({text}); {_too_few(settings)}")
     return DatabaseUnreachable(
         f"cannot connect to Postgres at {where}: {text}. Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD."
     )
+
+
+async def check_room(connection: AsyncConnection[Any], settings: Settings) -> None:
+    """Raise DatabaseUnreachable when the server's limits leave no room for all connections of a worker."""
+    cursor = await connection.execute(query("free_connections"))
+    row = await cursor.fetchone()
+    needed = settings.worker_concurrency + OTHER_CONNECTIONS
+    # This one will be closed again.
+    if row is not None and row[0] + 1 < needed:
+        raise DatabaseUnreachable(
+            f"Postgres has room for {max(0, row[0] + 1)} more connections, and {_too_few(settings)}"
+        )
+
+
+def _too_few(settings: Settings) -> str:
+    needed = settings.worker_concurrency + OTHER_CONNECTIONS
+    return (
+        f"a worker needs up to WORKER_CONCURRENCY + {OTHER_CONNECTIONS} = {needed}: lower WORKER_CONCURRENCY, or raise "
+        "max_connections in Postgres (or the role's CONNECTION LIMIT)."
+    )
+
+
+def failed_statement(error: psycopg.Error) -> DatabaseError:
+    """What a statement of the command line failed for, in words."""
+    said = error.diag.message_primary or str(error).strip()
+    match error:
+        case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedFunction():
+            return SchemaMismatch(f"{said}. Run: email-worker migrate")
+        case psycopg.errors.InsufficientPrivilege():
+            return DatabaseError(f"{said}. DB_USER must own the tables, and be allowed to CREATE in the schema.")
+        case psycopg.errors.LockNotAvailable():
+            return DatabaseError(f"a table was busy for too long ({said}). Try again at a quieter time.")
+        case _:
+            return DatabaseError(said)
 
 
 def array_literal(values: Iterable[object]) -> str:

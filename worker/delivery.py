@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import psycopg
 import structlog
 from psycopg import AsyncConnection
@@ -113,16 +112,8 @@ class Delivery:
     def _settlement(self, batch: Batch, mail: Mail) -> Settlement:
         seq = mail.job.seq
         return settle_outcome(
-            self._job(mail.job), mail.attempt, batch.providers[seq], batch.outcomes[seq], self._policy, mail.retries
+            mail.job, mail.attempt, batch.providers[seq], batch.outcomes[seq], self._policy, mail.retries
         )
-
-    def _job(self, job: Job) -> Job:
-        """The job with its type's own number of retries, where it names none."""
-        if job.max_retries is None:
-            policy = self._catalog.policy(job)
-            if policy is not None and policy.max_retries is not None:
-                return msgspec.structs.replace(job, max_retries=policy.max_retries)
-        return job
 
     async def _close_unsent(self, batch: Batch, mails: Sequence[Mail], unsendable: Sequence[Unsendable]) -> None:
         """End what never reached a provider: first its row in the journal, for a dead worker's row decides instead."""
@@ -174,7 +165,7 @@ class Delivery:
             if seq not in rows:
                 continue
             batch.outcomes.pop(seq, None)
-            verdict = settle_doubt(self._job(job), rows[seq], self._policy)
+            verdict = settle_doubt(job, rows[seq], self._policy)
             if isinstance(verdict, Settlement):
                 batch.settlements.append(verdict)
                 continue
@@ -207,7 +198,7 @@ class Delivery:
                     "mail",
                     job_id=s.job.job_id,
                     attempt=s.attempt_no,
-                    event=str(s.event or "released"),
+                    outcome=str(s.event or "released"),
                     provider=s.provider,
                     reason=s.error,
                     to=mask_address(s.job.recipient_email),

@@ -112,6 +112,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     max_retries: int | None
     next_attempt_at: object
     is_expired: bool
+    catalog_version: int
 
     def __repr__(self) -> str:
         """Names the job and nothing of its person or content: this ends up in logs."""

@@ -1,19 +1,21 @@
 """Logs: structlog over the standard library's handler, so that libraries' records take the same pipe.
 
 JSON in production, readable in a terminal. Addresses are masked and secrets never reach an event in the first place;
-what `mask_address` returns is all that a log may say of a recipient. A log that cannot be written is dropped:
+every text that a log line carries is masked, whoever wrote it. A log that cannot be written is dropped:
 delivery never stops for it.
 """
 
 import logging
+import re
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from worker.settings import Settings
 
 # procrastinate tells of each of its jobs at info; ours last some seconds each and say more themselves.
+_ADDRESS = re.compile(r"([^\s<>@,;:'\"])[^\s<>@,;:'\"]*@([^\s<>@,;:'\"]+)")
 _QUIETER = {"procrastinate": logging.WARNING, "psycopg": logging.WARNING, "psycopg.pool": logging.ERROR}
 
 
@@ -23,6 +25,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _mask_addresses,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -54,6 +57,14 @@ def _rendering(settings: Settings) -> list[Processor]:
 def _is_terminal() -> bool:
     """Whether somebody reads along; standard error may be closed, or not be there at all."""
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def _mask_addresses(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Mask every address in an event's texts, whoever wrote it."""
+    for key, value in event.items():
+        if isinstance(value, str) and "@" in value:
+            event[key] = _ADDRESS.sub(r"\1***@\2", value)
+    return event
 
 
 def mask_address(address: str) -> str:

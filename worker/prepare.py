@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from psycopg import AsyncConnection
 
-from worker.catalog import Catalog
+from worker.catalog import Catalog, TypePolicy
 from worker.compose import Sender, unsubscribe_url
 from worker.db import query
 from worker.errors import TemplateError
@@ -59,17 +59,17 @@ async def prepare(
     turn: AbstractAsyncContextManager[Any],
 ) -> tuple[list[Mail], list[Unsendable]]:
     """Content for each job that can be sent; the others with the reason why not."""
-    await catalog.prepare(connection, jobs)
+    edition = await catalog.edition(connection, jobs)
     unsendable: list[Unsendable] = []
     ready: list[_Ready] = []
-    for job in jobs:
+    for claimed in jobs:
+        policy = edition.policy(claimed)
+        job = _with_retries(claimed, policy)
         try:
             if job.is_expired:
                 unsendable.append(Unsendable(job, job.attempt_no + 1, None))
                 continue
-            policy = catalog.policy(job)
-            can_opt_out = policy is not None and policy.opt_out
-            ready.append(_Ready(job, catalog.template(job), await _options(connection, job), can_opt_out))
+            ready.append(_Ready(job, edition.template(job), await _options(connection, job), policy.opt_out))
         except TemplateError as error:
             unsendable.append(Unsendable(job, job.attempt_no + 1, str(error)))
         except (msgspec.DecodeError, RecursionError) as error:
@@ -98,6 +98,13 @@ async def _render(ready: Sequence[_Ready], sender: Sender) -> list[Content | Tem
         some = [(item.job, item.template) for item in ready[start : start + SLICE]]
         contents += render_batch(some, brand, urls)
     return contents
+
+
+def _with_retries(job: Job, policy: TypePolicy) -> Job:
+    """The job with its type's own number of retries, where it names none itself."""
+    if job.max_retries is not None or policy.max_retries is None:
+        return job
+    return msgspec.structs.replace(job, max_retries=policy.max_retries)
 
 
 async def _options(connection: AsyncConnection[Any], job: Job) -> Options:

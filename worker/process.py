@@ -43,11 +43,10 @@ class WorkerProcess:
     def __init__(self, app: procrastinate.App, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        self._catalog = Catalog()
         self._journal = Journal(settings)
         sender = sender_of(settings)
         self._router = Router([make_provider(name, settings, sender) for name in provider_names(settings)])
-        self.delivery = Delivery(settings, self._catalog, self._journal, self._router, sender)
+        self.delivery = Delivery(settings, Catalog(), self._journal, self._router, sender)
         self._claims = open_pool(
             settings,
             "email-worker claim",
@@ -58,7 +57,7 @@ class WorkerProcess:
         self._lag = LoopLag()
         slots = Slots(settings.worker_concurrency)
         self.drain = Drain(self.delivery, self._claims, slots, self._lag, self.defer_deliver)
-        self._watchdog = Watchdog(settings, self._catalog.invalidate)
+        self._watchdog = Watchdog(settings)
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open everything; what was opened is closed by the stack, in the other order."""
@@ -69,8 +68,11 @@ class WorkerProcess:
         await self._open_pools(stack)
         stack.push_async_callback(self._journal.close)
         stack.push_async_callback(self._router.close)
-        for queue in Queue:
-            await self.defer_deliver(queue)
+        try:
+            for queue in Queue:
+                await self.defer_deliver(queue)
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise unreachable(self._settings, error) from None
 
     async def _open_pools(self, stack: AsyncExitStack) -> None:
         pools: tuple[AsyncConnectionPool[AsyncConnection[Any]], ...] = (self._claims, self._keeping)

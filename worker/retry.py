@@ -6,6 +6,7 @@ died. Both follow the job's guarantee, and both end: every repetition out of dou
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import assert_never
 
 import msgspec
@@ -92,8 +93,12 @@ def settle_doubt(job: Job, rows: Sequence[JournalRow], policy: RetryPolicy) -> S
         return Settlement(job, Status.SENT, Event.SENT, newest.attempt, 0, None, taken.provider, taken.message_id)
     questions = [row for row in rows if row.state in (AttemptState.SENDING, AttemptState.UNKNOWN)]
     if questions:
-        # Every try but the first is one that no settle has charged yet.
-        spent = sum(row.state != AttemptState.NOT_SENT for row in rows) - 1
+        # Every try but the first is one that no settle has charged yet; the fallback's, after a failure, is free.
+        tries = sum(row.state != AttemptState.NOT_SENT for row in rows)
+        fallbacks = sum(
+            row.state == AttemptState.FAILED and row.provider != following.provider for row, following in pairwise(rows)
+        )
+        spent = tries - fallbacks - 1
         return _settle_questions(job, newest, questions[-1], policy, spent)
     answer = newest.answer or newest.state
     if newest.state == AttemptState.REFUSED:

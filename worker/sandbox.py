@@ -6,6 +6,7 @@ Owns the two environments (HTML escapes, TEXT does not), the filters, and compil
 from collections.abc import Callable, MutableMapping
 from datetime import datetime
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -112,7 +113,10 @@ class MailEnvironment(ImmutableSandboxedEnvironment):
 
 def money(value: Any, currency: str | None = None) -> str:
     """`1234.5 | money("EUR")` is `EUR 1,234.50`."""
-    amount = f"{float(value):,.2f}"
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError("not an amount")
+    amount = f"{number:,.2f}"
     return f"{currency} {amount}" if currency else amount
 
 

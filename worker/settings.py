@@ -37,6 +37,7 @@ class Secret:
 
 
 Text = Annotated[str, Meta(description="text")]
+WorkerName = Annotated[str, Meta(max_length=100, description="text, 100 characters at most")]
 Port = Annotated[int, Meta(ge=1, le=65535, description="a port, 1 to 65535")]
 Address = Annotated[str, Meta(pattern=r"^[^\s@<>,;]+@[^\s@<>,;]+$", description="one address, like mail@example.com")]
 OptionalAddress = Annotated[
@@ -62,7 +63,7 @@ def _worker_name() -> str:
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What is in force. Field names are the variables' names in lower case; `DOCS` says what each means."""
 
-    worker_name: Text = msgspec.field(default_factory=_worker_name)
+    worker_name: WorkerName = msgspec.field(default_factory=_worker_name)
     environment: Literal["development", "staging", "production"] = "development"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     worker_concurrency: Annotated[int, _whole(2, 100)] = 10
@@ -150,6 +151,10 @@ DOCS: dict[str, str] = {
 }
 
 
+# Deployments hand these on although they are empty, and empty they mean nothing.
+EMPTY_IS_UNSET = ("db_", "worker_name")
+
+
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings in force. Raises SettingsError with every wrong variable, one line each."""
     given = _environment() if environment is None else environment
@@ -158,7 +163,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     for field in msgspec.structs.fields(Settings):
         variable = field.name.upper()
         text = given.get(variable)
-        if text is None or (text == "" and field.name.startswith("db_")):
+        if text is None or (text == "" and field.name.startswith(EMPTY_IS_UNSET)):
             continue
         try:
             values[field.name] = _convert(text, field.type)

@@ -4,15 +4,12 @@ It makes a round trip every second on a connection of its own. None within 8 s, 
 network that swallows packets), and the process exits at once with status 70, during a shutdown too: the locks of its
 claims are gone or will be, the journal knows what was in a provider's hands, and a supervisor starts it again. It is a
 thread, because an event loop that waits for a frozen server never gets to notice.
-
-The same connection listens for changes of templates and types.
 """
 
 import os
 import select
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -29,11 +26,10 @@ log = structlog.get_logger(__name__)
 
 
 class Watchdog:
-    """Started and stopped with the worker. `on_catalog_change` is called in its thread."""
+    """Started and stopped with the worker."""
 
-    def __init__(self, settings: Settings, on_catalog_change: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._parameters = connection_parameters(settings, "email-worker watchdog")
-        self._on_catalog_change = on_catalog_change
         self._stopped = threading.Event()
         self._last_answer = time.monotonic()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -58,12 +54,7 @@ class Watchdog:
 
     def _watch_connection(self) -> None:
         with psycopg.connect(**self._parameters, autocommit=True) as connection:
-            connection.execute(b"LISTEN email_catalog")
-            # Whatever changed while nobody listened.
-            self._on_catalog_change()
-            while not self._stopped.is_set():
-                # A change is heard at once; an answer is asked for every second.
-                select.select([connection.pgconn.socket], [], [], ROUND_TRIP_EVERY_SECONDS)
+            while not self._stopped.wait(ROUND_TRIP_EVERY_SECONDS):
                 self._round_trip(connection)
 
     def _round_trip(self, connection: psycopg.Connection[Any]) -> None:
@@ -79,8 +70,6 @@ class Watchdog:
         while server.get_result() is not None:
             pass
         self._last_answer = time.monotonic()
-        while server.notifies() is not None:
-            self._on_catalog_change()
 
     def _give_up_when_lost(self) -> None:
         silent = time.monotonic() - self._last_answer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from jinja2 import meta
+from jinja2 import meta, nodes
 from psycopg.types.json import Jsonb
 
 from worker.catalog import SHIPPED_LOCALE, shipped_names, shipped_source
@@ -56,14 +56,15 @@ def preview(name: str, settings: Settings, data: Path | None = None) -> Content:
 
 def _sample(file: Path) -> dict[str, Any]:
     try:
-        sample = json.loads(file.read_text())
+        sample: Any = json.loads(file.read_text())
     except OSError as error:
         raise TemplateError(f"cannot read {file}: {error.strerror}") from None
     except ValueError as error:
         raise TemplateError(f"{file} is not JSON: {error}") from None
-    if not isinstance(sample, dict):
+    parts = (sample.get("data", {}), sample.get("recipient", {})) if isinstance(sample, dict) else (None,)
+    if not all(isinstance(part, dict) for part in parts):
         raise TemplateError(f'{file} must hold an object such as {{"recipient": {{…}}, "data": {{…}}}}')
-    return sample
+    return dict(sample)
 
 
 def show(name: str, content: Content) -> Path:
@@ -102,5 +103,7 @@ def variables_of(source: TemplateSource) -> list[str]:
     """The names of the data that a template mentions, optional ones included."""
     found: set[str] = set()
     for environment, text in ((TEXT, source.subject), (HTML, source.html), (TEXT, source.text or "")):
-        found |= meta.find_undeclared_variables(environment.parse(text))
+        tree = environment.parse(text)
+        # A block of a template that extends another sees its imports, which Jinja does not count as declared.
+        found |= meta.find_undeclared_variables(tree) - {node.target for node in tree.find_all(nodes.Import)}
     return sorted(found - set(RESERVED))

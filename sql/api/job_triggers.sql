@@ -20,6 +20,8 @@ BEGIN
     NEW.priority := coalesce(NEW.priority, policy.priority);
     NEW.guarantee := coalesce(NEW.guarantee, policy.guarantee);
     NEW.next_attempt_at := greatest(NEW.scheduled_at, clock_timestamp());
+    -- The fence is the worker's: a producer's number could leave no room above it.
+    NEW.attempt_no := 0;
     RETURN NEW;
 END $$;
 

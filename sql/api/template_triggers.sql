@@ -1,13 +1,13 @@
--- Running workers see a change of templates or types at once.
+-- Running workers see a change of templates or types with their next claim.
 
 CREATE OR REPLACE FUNCTION email_catalog_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('email_catalog', TG_TABLE_NAME);
+    UPDATE email_catalog SET version = version + 1;
     RETURN NULL;
 END $$;
 
-COMMENT ON FUNCTION email_catalog_changed() IS 'Trigger: tells every worker to read templates and types again.';
+COMMENT ON FUNCTION email_catalog_changed() IS 'Trigger: lets every worker read templates and types again, with its next claim.';
 
 CREATE OR REPLACE TRIGGER email_templates_changed AFTER INSERT OR UPDATE OR DELETE ON email_templates
 FOR EACH STATEMENT EXECUTE FUNCTION email_catalog_changed();

@@ -63,8 +63,8 @@ CREATE TABLE email_jobs (
     CHECK (scheduled_at >= '2000-01-01 00:00Z' AND scheduled_at < '2100-01-01 00:00Z'),
     CONSTRAINT "expires_at must lie between the years 2000 and 2100"
     CHECK (expires_at >= '2000-01-01 00:00Z' AND expires_at < '2100-01-01 00:00Z'),
-    CONSTRAINT "retry_count must not be negative"
-    CHECK (retry_count >= 0),
+    CONSTRAINT "retry_count must be 0 to 1000"
+    CHECK (retry_count BETWEEN 0 AND 1000),
     CONSTRAINT "max_retries must be 0 to 100"
     CHECK (max_retries BETWEEN 0 AND 100)
 ) WITH (
@@ -77,6 +77,9 @@ CREATE TABLE email_jobs (
     autovacuum_vacuum_cost_delay = 1,
     autovacuum_analyze_scale_factor = 0.05
 );
+
+-- Stored as long as they are, so that the claim can tell large ones, and leave them behind, by their size.
+ALTER TABLE email_jobs ALTER COLUMN options SET STORAGE EXTERNAL;
 
 -- The claim reads this one and nothing else.
 CREATE INDEX email_jobs_due ON email_jobs (queue, priority, next_attempt_at, seq) WHERE status = 'pending';

@@ -27,6 +27,17 @@ CREATE TABLE email_templates (
     CHECK (octet_length(subject) + octet_length(html_content) + coalesce(octet_length(text_content), 0) <= 3000000)
 );
 
+-- Raised by every change of templates or types, and read with each claim: so a batch never uses what was true before its
+-- jobs came. A row, not a sequence, because it must be seen with the change and not before.
+CREATE TABLE email_catalog (
+    version bigint NOT NULL,
+    is_the_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_the_only_row)
+);
+
+INSERT INTO email_catalog (version) VALUES (1);
+
+COMMENT ON TABLE email_catalog IS 'One row: the version of email_templates and email_types together.';
+
 COMMENT ON TABLE email_templates IS 'Jinja2 sources. The highest active version of (name, locale), else (name, language), else (name, default) is used.';
 COMMENT ON COLUMN email_templates.text_content IS 'NULL: the text part is made from the HTML.';
 COMMENT ON COLUMN email_templates.variables IS 'Names that the template needs from a job''s data; written by email-worker template sync.';

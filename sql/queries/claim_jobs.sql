@@ -23,7 +23,8 @@ SELECT
     job.retry_count,
     job.max_retries,
     job.next_attempt_at,
-    coalesce(job.expires_at <= statement_timestamp(), false) AS is_expired
+    coalesce(job.expires_at <= statement_timestamp(), false) AS is_expired,
+    (SELECT catalog.version FROM email_catalog AS catalog) AS catalog_version
 FROM
     unnest(
         %(priorities)s::email_priority[], %(after_at)s::timestamptz[], %(after_seq)s::bigint[]

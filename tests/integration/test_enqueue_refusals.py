@@ -77,7 +77,7 @@ REFUSALS: dict[str, tuple[dict[str, object], str, str]] = {
     "expires in 9999": ({"expires_at": "9999-12-31 00:00Z"}, CHECK, "expires_at must lie between"),
     "negative max_retries": ({"max_retries": -1}, CHECK, "max_retries must be 0 to 100"),
     "max_retries of 101": ({"max_retries": 101}, CHECK, "max_retries must be 0 to 100"),
-    "negative retry_count": ({"retry_count": -1}, CHECK, "retry_count must not be negative"),
+    "negative retry_count": ({"retry_count": -1}, CHECK, "retry_count must be 0 to 1000"),
 }
 
 

@@ -125,7 +125,7 @@ def test_a_full_server_is_told_with_the_setting(database: Database, limited: Lim
         for _ in range(3):
             others.enter_context(psycopg.connect(dsn))
         said = refusal(database.environment(**role), PROCRASTINATE)
-    needed = "A worker needs up to WORKER_CONCURRENCY + 6 = 16: lower WORKER_CONCURRENCY, or raise max_connections"
+    needed = "a worker needs up to WORKER_CONCURRENCY + 6 = 16: lower WORKER_CONCURRENCY, or raise max_connections"
     assert needed in said
 
 

@@ -12,8 +12,10 @@ from worker import catalog as catalog_module
 from worker.catalog import (
     DEFAULT_LOCALE,
     MAX_KEPT,
+    NO_POLICY,
     SHIPPED_LOCALE,
     Catalog,
+    Edition,
     TypePolicy,
     locale_chain,
     shipped_names,
@@ -58,17 +60,17 @@ class Tables:
         return self._answer
 
 
-async def prepare(catalog: Catalog, tables: Tables, *jobs: Job) -> None:
-    """The catalog prepared for these jobs."""
-    await catalog.prepare(cast(AsyncConnection[Any], tables), jobs)
+async def prepare(catalog: Catalog, tables: Tables, *jobs: Job) -> Edition:
+    """The catalog's edition for these jobs."""
+    return await catalog.edition(cast(AsyncConnection[Any], tables), jobs)
 
 
 async def chosen(tables: Tables, **job: Any) -> str:
     """The subject of the template that a new catalog chooses, or its error."""
     catalog, wanted = Catalog(), make_job(**job)
-    await prepare(catalog, tables, wanted)
+    edition = await prepare(catalog, tables, wanted)
     try:
-        return catalog.template(wanted).source.subject
+        return edition.template(wanted).source.subject
     except TemplateError as error:
         return str(error)
 
@@ -138,9 +140,9 @@ async def test_a_job_with_a_version_does_not_change_its_neighbours_choice() -> N
     """Asking for an inactive version by number loads it for that job only."""
     tables, catalog = Tables(row("x", version=1), row("x", version=2, active=False)), Catalog()
     pinned, plain = make_job(template="x", template_version=2), make_job(template="x")
-    await prepare(catalog, tables, pinned, plain)
-    assert catalog.template(pinned).source.subject == "default 2"
-    assert catalog.template(plain).source.subject == "default 1"
+    edition = await prepare(catalog, tables, pinned, plain)
+    assert edition.template(pinned).source.subject == "default 2"
+    assert edition.template(plain).source.subject == "default 1"
 
 
 async def test_rows_win_over_files() -> None:
@@ -166,25 +168,26 @@ async def test_a_broken_row_is_an_answer() -> None:
     tables, catalog = Tables(("x", "default", 1, "s", "{{", None, True), row("y")), Catalog()
     broken, good = make_job(template="x"), make_job(template="y")
     await prepare(catalog, tables, broken, good)
-    await prepare(catalog, tables, broken, good)
+    edition = await prepare(catalog, tables, broken, good)
     assert tables.asked == [["x", "y"]]
     with pytest.raises(TemplateError, match=r"^template x version 1 \(html\), line 1"):
-        catalog.template(broken)
-    assert catalog.template(good).source.label == "y version 1"
+        edition.template(broken)
+    assert edition.template(good).source.label == "y version 1"
 
 
-async def test_templates_are_read_once_and_again_after_a_change() -> None:
-    """Known ones cost no look; after `invalidate` everything is read anew."""
-    tables, catalog, job = Tables(row("x", version=1)), Catalog(), make_job(template="x", type="newsletter")
+async def test_templates_are_read_once_and_again_with_a_newer_version() -> None:
+    """Known ones cost no look; a job claimed with a newer version of the catalog gets everything read anew."""
+    tables, catalog = Tables(row("x", version=1)), Catalog()
+    job = make_job(template="x", type="newsletter", catalog_version=1)
     for _ in range(3):
-        await prepare(catalog, tables, job)
+        old = await prepare(catalog, tables, job)
     assert tables.asked == [["x"]]
     tables.rows.append(row("x", version=2))
-    catalog.invalidate()
-    await prepare(catalog, tables, job)
-    assert catalog.template(job).source.subject == "default 2"
-    assert catalog.policy(job) == TypePolicy("marketing", True, 5)
-    assert catalog.policy(make_job(type="gone")) is None
+    new = await prepare(catalog, tables, make_job(template="x", type="newsletter", catalog_version=2))
+    assert new.template(job).source.subject == "default 2"
+    assert old.template(job).source.subject == "default 1", "a batch keeps the edition that it began with"
+    assert new.policy(job) == TypePolicy("marketing", True, 5)
+    assert new.policy(make_job(type="gone")) == NO_POLICY
 
 
 async def test_a_flood_of_names_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,10 +198,10 @@ async def test_a_flood_of_names_does_not_fill_the_memory(monkeypatch: pytest.Mon
     for number in range(11):
         await prepare(catalog, tables, make_job(template=f"nope-{number}"))
     job = make_job(template="nope-0")
-    await prepare(catalog, tables, job)
+    edition = await prepare(catalog, tables, job)
     assert [names for names in tables.asked if names == ["nope-0"]] == [["nope-0"]] * 2
     with pytest.raises(TemplateError):
-        catalog.template(job)
+        edition.template(job)
 
 
 def test_shipped_templates_have_their_three_files() -> None:

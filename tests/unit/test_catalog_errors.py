@@ -6,7 +6,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.unit.values import make_job
-from worker.catalog import Catalog
+from worker.catalog import Catalog, Edition
 from worker.errors import TemplateError
 from worker.job import Job
 
@@ -23,10 +23,10 @@ class EmptyDatabase:
         return []
 
 
-def frames_kept(catalog: Catalog, job: Job) -> int:
+def frames_kept(edition: Edition, job: Job) -> int:
     """How many frames the catalog's answer, an error, keeps alive."""
     with pytest.raises(TemplateError) as caught:
-        catalog.template(job)
+        edition.template(job)
     kept, traceback = 0, caught.value.__traceback__
     while traceback is not None:
         kept, traceback = kept + 1, traceback.tb_next
@@ -36,6 +36,6 @@ def frames_kept(catalog: Catalog, job: Job) -> int:
 async def test_an_unknown_template_answered_again_keeps_nothing_alive() -> None:
     """A kept exception that is raised anew grows by a traceback, and keeps its batch's jobs, each time: a leak."""
     catalog, job = Catalog(), make_job(template="no-such-template")
-    await catalog.prepare(cast(AsyncConnection[Any], EmptyDatabase()), [job])
-    first = frames_kept(catalog, job)
-    assert [frames_kept(catalog, job) for _ in range(3)] == [first] * 3
+    edition = await catalog.edition(cast(AsyncConnection[Any], EmptyDatabase()), [job])
+    first = frames_kept(edition, job)
+    assert [frames_kept(edition, job) for _ in range(3)] == [first] * 3

@@ -34,7 +34,7 @@ ONCE, TWICE, EFFECTIVELY = Guarantee.AT_MOST_ONCE, Guarantee.AT_LEAST_ONCE, Guar
 def journal(*states: AttemptState, age_seconds: float = 0.0, first: int = 1) -> list[JournalRow]:
     """Attempts of one job in these states, numbered from `first`."""
     return [
-        JournalRow(1, number, state, "smtp", None, f"<{number}>", age_seconds)
+        JournalRow(1, number, state, f"provider-{number}", None, f"<{number}>", age_seconds)
         for number, state in enumerate(states, first)
     ]
 
@@ -172,7 +172,7 @@ def test_a_doubt_says_who_had_the_mail() -> None:
     """The person who has to decide learns which attempt was in the hands of which provider."""
     found = settle_doubt(make_job(guarantee=ONCE), journal(N, S), POLICY)
     assert isinstance(found, Settlement)
-    assert found.error == "a worker died with attempt 2 in the hands of smtp"
+    assert found.error == "a worker died with attempt 2 in the hands of provider-2"
     assert found.provider == "smtp"
 
 

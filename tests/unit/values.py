@@ -32,6 +32,7 @@ _JOB = Job(
     max_retries=None,
     next_attempt_at=None,
     is_expired=False,
+    catalog_version=1,
 )
 
 
