@@ -34,9 +34,8 @@ def _job_ids(mails: list[ReceivedMail]) -> Counter[str]:
     return Counter(line.partition(b" ")[2].decode() for line in lines)
 
 
-@pytest.mark.parametrize("is_first_batch", [True, False], ids=["first batch", "later batch"])
 def test_a_worker_that_wakes_after_its_claim_was_given_away_hands_nothing_over(
-    database: Database, db: scene.Db, tmp_path: Path, is_first_batch: bool
+    database: Database, db: scene.Db, tmp_path: Path
 ) -> None:
     """Stopped past deadline and grace, a worker wakes to answers and invitations to send, and sends nothing more."""
     scene.small_templates(db)
@@ -47,12 +46,11 @@ def test_a_worker_that_wakes_after_its_claim_was_given_away_hands_nothing_over(
             database, stack, EMAIL_BATCH_DEADLINE_SECONDS=3, EMAIL_JOB_CONCURRENCY=CONNECTIONS, EMAIL_DOUBT_SECONDS=1
         )
         name, zombie = fleet.start(SMTP_PORT=first.port)
-        if not is_first_batch:
-            # Now it knows all types and templates: its next claim is a claim and nothing else.
-            scene.enqueue(db, len(scene.TYPES), prefix="early")
-            scene.nothing_pending(db)
+        # Then it knows all types and templates: its next claim is one statement and nothing else.
+        scene.enqueue(db, len(scene.TYPES), prefix="early")
+        scene.nothing_pending(db)
         early = len(first.mails)
-        scene.enqueue(db, JOBS - early)
+        scene.enqueue(db, JOBS)
         eventually(lambda: len(first.mails) >= early + CONNECTIONS, "the first worker has mails in hand")
         zombie.process.send_signal(signal.SIGSTOP)
         in_hand = len(first.mails)
@@ -60,18 +58,32 @@ def test_a_worker_that_wakes_after_its_claim_was_given_away_hands_nothing_over(
         fleet.start(SMTP_PORT=second.port)
         scene.nothing_pending(db)
         zombie.process.send_signal(signal.SIGCONT)
-        eventually(lambda: _unfinished(db, name) == 0, "the zombie journals what became of its mails")
-        eventually(lambda: scene.statuses(db) == {"sent": JOBS}, "late answers settle the doubts", 45)
-
+        # It may also find that it was without Postgres for too long, and end.
+        eventually(
+            lambda: zombie.process.poll() is not None or _unfinished(db, name) == 0, "the zombie comes to its senses"
+        )
+        assert zombie.process.poll() != 0
         assert len(first.mails) == in_hand, "the zombie handed something over after it woke"
-        assert zombie.process.poll() is None
+        eventually(lambda: _answered_doubts(db) == 0, "late answers settle the doubts", 45)
         by_zombie, by_other = _job_ids(first.mails), Counter(entry.job_id for entry in second.ledger())
-    for job_id, guarantee in db.execute("SELECT id::text, guarantee::text FROM email_jobs"):
+    for job_id, guarantee, status in db.execute("SELECT id::text, guarantee::text, status::text FROM email_jobs"):
         copies = by_zombie[job_id] + by_other[job_id]
         most = 1 if guarantee == "at_most_once" else 1 + by_zombie[job_id]
-        assert 1 <= copies <= most, f"{guarantee} {job_id}: {by_zombie[job_id]} + {by_other[job_id]}"
-    assert scene.count(db, "SELECT count(*) FROM email_tracking WHERE event_type = 'sent'") == JOBS, "settled twice"
+        told = f"{guarantee} {job_id} {status}: {by_zombie[job_id]} + {by_other[job_id]}"
+        assert (copies >= 1 and status == "sent") or (guarantee == "at_most_once" and status == "in_doubt"), told
+        assert copies <= most, told
+    sent = "SELECT count(*) - count(DISTINCT job_id) FROM email_tracking WHERE event_type = 'sent'"
+    assert scene.count(db, sent) == 0, "settled twice"
     scene.books_balance(db)
+
+
+def _answered_doubts(db: scene.Db) -> int:
+    """Jobs in doubt although the journal knows of each attempt what became of it."""
+    return scene.count(
+        db,
+        "SELECT count(*) FROM email_jobs AS job WHERE status = 'in_doubt' AND NOT EXISTS ("
+        "SELECT FROM email_attempts WHERE seq = job.seq AND state IN ('sending', 'unknown'))",
+    )
 
 
 def test_a_worker_stopped_while_it_defers_a_task_does_not_stop_the_others(

@@ -72,4 +72,5 @@ def _job(seq: int, recipient: str) -> Job:
         max_retries=None,
         next_attempt_at=None,
         is_expired=False,
+        catalog_version=1,
     )
