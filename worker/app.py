@@ -26,6 +26,8 @@ from worker.tasks import TASK_QUEUE, blueprint
 
 # Slots for the periodic tasks, beside those that deliver.
 PERIODIC_SLOTS = 2
+# procrastinate's transactions are one statement each: whoever is frozen in one must not hold up everybody's tasks.
+TASK_SESSION = {"idle_in_transaction_session_timeout": "5000"}
 # The end of a shutdown that the batch deadline does not bound.
 SHUTDOWN_GRACE_SECONDS = 10.0
 
@@ -39,7 +41,7 @@ class WorkerApp(procrastinate.App):
         self.settings = settings
         super().__init__(
             connector=procrastinate.PsycopgConnector(
-                kwargs=connection_parameters(settings, "email-worker tasks", planned=True),
+                kwargs=connection_parameters(settings, "email-worker tasks", planned=True, **TASK_SESSION),
                 min_size=1,
                 max_size=2,
                 timeout=POOL_SECONDS,

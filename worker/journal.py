@@ -117,7 +117,7 @@ class Journal:
     async def _write_group(self, provider: str, group: list[_Request]) -> None:
         try:
             admitted = await self._insert_intents(await self._connected(), provider, group)
-        except (psycopg.Error, OSError, DatabaseError) as error:
+        except Exception as error:  # noqa: BLE001  Whatever it was, the batches that wait must hear of it.
             await self._drop_connection(error)
             for request in group:
                 if not request.admitted.done():

@@ -19,7 +19,8 @@ import pytest
 from lab.postgres import PostgresServer, StopMode
 from lab.sink_process import Sink
 from tests.faults import scene
-from tests.support import Database, Worker, eventually
+from tests.faults.freezing_proxy import freezing_proxy
+from tests.support import Database, Worker, eventually, running_worker
 from worker.db import connect_once
 from worker.migrate import migrate
 
@@ -172,6 +173,23 @@ def test_a_frozen_postgres_ends_every_worker_even_one_that_is_stopping(
     assert 0 not in statuses[:2]
     server.thaw()
     _everything_is_delivered(idle, busy, stopping, stopped)
+
+
+@pytest.mark.parametrize("statement", [b"-- check_session", b"LISTEN email_catalog"], ids=["first", "watchdog's first"])
+def test_a_postgres_that_freezes_during_the_start_ends_the_worker(
+    server: PostgresServer, opened: Callable[[float], Site], statement: bytes
+) -> None:
+    """Frozen after the connection and before the answer to its first statement, Postgres does not hang a start."""
+    with freezing_proxy(server, statement) as proxy:
+        variables = Database(server, TEMPLATE).environment(DB_HOST=proxy.host, DB_PORT=proxy.port)
+        with running_worker(variables) as worker:
+            frozen_at = eventually(lambda: proxy.frozen_at, "the worker comes to that statement", 8)
+            assert frozen_at is not None
+            try:
+                status = worker.process.wait(max(0.1, frozen_at + EXIT_SECONDS - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"no exit within {EXIT_SECONDS:g} s:\n{worker.log_text()}") from None
+    assert status != 0
 
 
 def _everything_is_delivered(*sites: Site) -> None:

@@ -107,6 +107,23 @@ async def test_421_ends_the_connection_and_not_the_batch(
     assert "421 4.3.2 shutting down" in outcome.answer
 
 
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data", "content"])
+async def test_after_421_a_connection_takes_no_more_mails_though_it_stays_open(
+    rig: SmtpRig, extensions: tuple[str, ...], step: str
+) -> None:
+    """A server that says goodbye and does not go is left, with QUIT."""
+    farewell = Garbage(b"421 4.3.2 shutting down, some time\r\n")
+    server = await rig.server(Script(**{step: only(1, farewell)}), extensions=extensions)
+    provider = rig.provider(server)
+    first = await send(provider, make_mails(1), RecordingHandOver())
+    second = await send(provider, make_mails(2, 2), RecordingHandOver())
+    assert isinstance(first[1], Failed)
+    assert first[1].is_providers_fault
+    assert {type(outcome) for outcome in second.values()} == {Accepted}
+    assert {mail.connection for mail in server.accepted} == {2}
+    assert server.connections[0].ended == "quit"
+
+
 async def test_a_refused_reset_costs_the_connection_only(rig: SmtpRig, extensions: tuple[str, ...]) -> None:
     """A server that cannot forget a refused mail gets the next ones over a new connection or the old, each once."""
     script = Script(rcpt=only(2, "550 5.1.1 no"), rset="500 5.5.1 what")
