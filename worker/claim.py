@@ -126,10 +126,11 @@ async def _scan(
 ) -> list[Job]:
     began = positions.full_scan_begins() if full else 0.0
     parameters = positions.parameters(full=full) | {"queue": queue, "batch_size": batch_size}
-    async with connection.pipeline():
-        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-            await connection.execute(b"BEGIN")
-        cursor = await connection.execute(query("claim_jobs"), parameters)
+    # Not in one pipeline, which would save a round trip: it ends with a Flush, and a Flush behind a Sync disarms
+    # idle_in_transaction_session_timeout, by which Postgres frees the jobs of a worker that hangs.
+    if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        await connection.execute(b"BEGIN")
+    cursor = await connection.execute(query("claim_jobs"), parameters)
     rows = await cursor.fetchall()
     if full:
         positions.full_scan_ended(began)
