@@ -166,33 +166,39 @@ def workers(where: Scene, command: Sequence[str], count: int = 1) -> Iterator[li
 
 
 def drain(where: Scene, command: Sequence[str], count: int = 1, jobs: int | None = None) -> Run:
-    """Start workers on a filled queue and measure from the first settled batch to the last (or `jobs` of them)."""
-    with where.connect() as connection, workers(where, command, count) as running:
-        total = jobs or _count(connection, "pending")
-        before = _count(connection, "sent")
-        while (first := _count(connection, "sent") - before) == 0:
+    """Start workers on a filled queue and measure from the first accepted mail to the last (or `jobs` of them).
+
+    The sink counts, because counting in the database would take from it what is measured.
+    """
+    with where.connect() as connection:
+        total = jobs or _pending(connection)
+    before = where.sink.counts().accepted
+    with workers(where, command, count) as running:
+        while (first := where.sink.counts().accepted - before) == 0:
             time.sleep(0.005)
         began, start = time.monotonic(), _cpu(where, running)
         done = first
         while done < total:
             time.sleep(0.02)
-            done = _count(connection, "sent") - before
+            done = where.sink.counts().accepted - before
         seconds, end = time.monotonic() - began, _cpu(where, running)
         peak = max(peak_megabytes(process.pid) for process in running)
+        if jobs is None:
+            _until_settled(where)
     worker, postgres, sink = (after - earlier for after, earlier in zip(end, start, strict=True))
     return Run(done - first, seconds, worker, postgres, sink, peak)
 
 
-def _count(connection: psycopg.Connection[tuple[Any, ...]], status: str) -> int:
-    """Jobs in a status; from the journal for sent ones, so that counting does not read the whole table."""
-    statement = (
-        "SELECT count(*) FROM email_jobs WHERE status = 'pending'"
-        if status == "pending"
-        else "SELECT count(*) FROM email_tracking"
-    )
-    row = connection.execute(statement).fetchone()
+def _pending(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    row = connection.execute("SELECT count(*) FROM email_jobs WHERE status = 'pending'").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def _until_settled(where: Scene) -> None:
+    with where.connect() as connection:
+        while _pending(connection):
+            time.sleep(0.05)
 
 
 def _cpu(where: Scene, running: Sequence[subprocess.Popen[bytes]]) -> tuple[float, float, float]:
