@@ -101,6 +101,9 @@ class Journal:
         except asyncio.CancelledError:
             if request in self._waiting:
                 self._waiting.remove(request)
+            elif request.admitted.done() and not request.admitted.cancelled() and not request.admitted.exception():
+                # Written in the very moment in which the batch gave up.
+                self._close(mails, request.admitted.result())
             raise
 
     async def _write_waiting(self) -> None:
@@ -130,9 +133,13 @@ class Journal:
             if not request.admitted.done():
                 request.admitted.set_result(mine)
                 continue
-            for mail in request.mails:
-                if mail.job.seq in mine:
-                    self.record(mail.job.seq, mail.attempt, NotSent(TOO_LATE))
+            self._close(request.mails, mine)
+
+    def _close(self, mails: Sequence[Mail], seqs: set[int]) -> None:
+        """Note that these intents, though written, came to nothing."""
+        for mail in mails:
+            if mail.job.seq in seqs:
+                self.record(mail.job.seq, mail.attempt, NotSent(TOO_LATE))
 
     async def _insert_intents(self, connection: AsyncConnection[Any], provider: str, group: list[_Request]) -> set[int]:
         mails = [mail for request in group for mail in request.mails]

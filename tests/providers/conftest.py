@@ -11,7 +11,7 @@ from lab.certificate import Certificates, make_certificates
 from tests.providers.services import OFFERS, SERVICES, Service, SmtpRig
 
 # What takes over transports and drives them must do so on the loop of either command.
-ON_BOTH_LOOPS = ("test_conformance", "test_smtp_tls", "test_smtp_chaos", "test_smtp_abrupt")
+ON_BOTH_LOOPS = ("test_conformance", "test_conformance_ends", "test_smtp_tls", "test_smtp_chaos", "test_smtp_abrupt")
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -10,9 +10,10 @@ from typing import Any, Protocol, Self
 from lab.scripted_smtp import ScriptedServer, in_thread
 from lab.smtp_offer import DEFAULT_EXTENSIONS
 from lab.smtp_script import Action, Context, Delay, Drop, Script, Stall
-from tests.providers.hand_over import Tally, turns
-from tests.providers.mails import seq_of_address, seq_of_content
+from tests.providers.hand_over import RecordingHandOver, Tally, assert_books, send, turns
+from tests.providers.mails import make_mails, seq_of_address, seq_of_content
 from worker.compose import Composer, Sender
+from worker.job import Accepted
 from worker.providers.base import Provider
 from worker.providers.smtp import OPEN_PER_CONNECTION, SmtpProvider
 from worker.providers.smtp_connect import SmtpServer
@@ -191,6 +192,16 @@ class SmtpRig:
             await server.stop()
         self._threads.close()
         await turns()
+
+
+async def assert_works(service: Service, first: int = 900) -> None:
+    """The provider takes a batch as if nothing had happened before."""
+    await service.behave(Conduct.NORMAL)
+    mails = make_mails(service.open_limit + 3, first)
+    outcomes = await send(service.provider, mails, RecordingHandOver(service.tally))
+    assert {type(outcome) for outcome in outcomes.values()} == {Accepted}
+    assert_books(outcomes, service.contents(), service.accepted())
+    assert service.tally.open == 0
 
 
 def contents_of(server: ScriptedServer) -> Counter[int]:

@@ -117,6 +117,29 @@ async def test_the_end_of_one_batch_does_not_disturb_another_in_the_journal(offi
         task.result()
 
 
+async def test_a_batch_that_ends_in_the_moment_of_the_commit_leaves_no_question(
+    office: Office, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline between the commit of the intents and the batch hearing of it closes them as not sent."""
+    insert = office.journal._insert_intents
+    loop = asyncio.get_running_loop()
+
+    async def insert_and_cancel(*arguments: Any) -> set[int]:
+        admitted = await insert(*arguments)
+        # Runs before the batch's task does, which has its answer by then.
+        loop.call_soon(sending.cancel)
+        return admitted
+
+    monkeypatch.setattr(office.journal, "_insert_intents", insert_and_cancel)
+    sending = asyncio.create_task(office.send(make_mails(3), office.batch(10)))
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await office.journal.flush()
+    assert contents_of(office.server) == {}
+    rows = db.execute("SELECT seq, state::text FROM email_attempts ORDER BY seq").fetchall()
+    assert rows == [(seq, "not_sent") for seq in (1, 2, 3)]
+
+
 async def test_an_unforeseen_error_in_the_journal_is_not_a_hang(
     office: Office, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,25 @@ async def test_lost_connections_are_replaced_within_the_limit(rig: SmtpRig, exte
     assert most <= 3
 
 
+async def test_mails_that_are_stopped_before_their_envelope_cost_no_connection(
+    rig: SmtpRig, extensions: tuple[str, ...]
+) -> None:
+    """Stopped while they wait for the connection, mails are not begun; it takes the next batch."""
+    server = await rig.server(extensions=extensions)
+    provider = rig.provider(server)
+    hand_over = RecordingHandOver()
+
+    def stop() -> None:
+        hand_over.is_stopped = True
+
+    hand_over.on_admitted = stop
+    stopped = await send(provider, make_mails(6), hand_over)
+    assert {type(outcome) for outcome in stopped.values()} == {NotSent}
+    assert not any(line.startswith("MAIL") for line in server.connections[0].commands)
+    assert_all_accepted(await send(provider, make_mails(6, 11), RecordingHandOver()), server, 6)
+    assert len(server.connections) == 1
+
+
 async def test_a_connection_is_replaced_after_its_mails(rig: SmtpRig, extensions: tuple[str, ...]) -> None:
     """After SMTP_CONNECTION_MAILS mails a connection says goodbye, and a new one takes the next."""
     server = await rig.server(extensions=extensions)

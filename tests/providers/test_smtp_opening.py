@@ -134,6 +134,17 @@ async def test_a_refused_login_is_the_providers_fault(rig: SmtpRig, action: Acti
     assert {mail.user for mail in server.mails} == {"user"}
 
 
+@pytest.mark.parametrize("name", ["büro-pc", "my computer", "", "localhost"])
+async def test_a_host_name_that_smtp_cannot_say_is_no_obstacle(
+    rig: SmtpRig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """EHLO wants a name of ASCII without spaces; a machine called otherwise still sends its mail."""
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    server = await rig.server()
+    outcomes = await send(rig.provider(server), make_mails(1), RecordingHandOver())
+    assert isinstance(outcomes[1], Accepted)
+
+
 async def test_one_batch_after_another_tries_again_for_itself(rig: SmtpRig) -> None:
     """A failed opening is not remembered: each batch asks anew, with one connection and no more."""
     server = await rig.server(Script(greeting="421 4.3.2 too busy"))

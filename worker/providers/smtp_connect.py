@@ -41,7 +41,7 @@ async def connect(
         use_tls=server.encryption == "tls",
         start_tls=server.encryption == "starttls",
         timeout=min(CONNECT_SECONDS, most_seconds),
-        local_hostname=socket.gethostname(),
+        local_hostname=_own_name(),
     )
     try:
         await client.connect()
@@ -57,6 +57,12 @@ async def connect(
     # The client must not close what it no longer owns.
     client.transport = client.protocol = None
     return transport, extensions
+
+
+def _own_name() -> str:
+    """What EHLO says of us: this host's name, if it is one that may be said."""
+    name = socket.gethostname()
+    return name if name.isascii() and name.isprintable() and name and " " not in name else "localhost"
 
 
 async def _greet(client: aiosmtplib.SMTP) -> None:
@@ -77,7 +83,7 @@ async def _log_in(client: aiosmtplib.SMTP, server: SmtpServer) -> None:
         if name not in methods:
             continue
         try:
-            await methods[name](server.username, server.password.reveal())
+            await methods[name](server.username.encode(), server.password.reveal().encode())
             return
         except aiosmtplib.SMTPAuthenticationError as error:
             refused = error
