@@ -27,8 +27,10 @@ class StopFlag:
 class Batch:
     """One claim on its way: its time, its watch, and what has become of its mails."""
 
-    def __init__(self, queue: Queue, watch: ClaimWatch, stop: StopFlag, deadline_seconds: float) -> None:
-        now = asyncio.get_running_loop().time()
+    def __init__(
+        self, queue: Queue, watch: ClaimWatch, stop: StopFlag, deadline_seconds: float, began: float | None = None
+    ) -> None:
+        now = asyncio.get_running_loop().time() if began is None else began
         self.is_urgent = queue is Queue.TRANSACTIONAL
         self.deadline = now + deadline_seconds
         self.outcomes: dict[int, Outcome] = {}

@@ -4,7 +4,7 @@ This is the only module that knows the order of the steps. The claim's locks are
 dies frees its jobs at once; what was in a provider's hands then is in the journal, and `worker.retry` decides by it.
 """
 
-import time
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ from worker.settle import settle
 
 # A doubt may turn up a second one when a worker without its lock still writes; a third is left to the next claim.
 MOST_ROUNDS = 3
+# Rendering ends after this share of the deadline, however endless the templates; what is left waits for the next claim.
+RENDER_SHARE = 1 / 3
 
 log = structlog.get_logger(__name__)
 
@@ -65,16 +67,22 @@ class Delivery:
 
     async def deliver_batch(self, connection: AsyncConnection[Any], queue: Queue) -> Delivered:
         """Deliver one batch of the jobs that are due. Raises ClaimLost, or psycopg's error if the settle fails."""
-        began = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         jobs = await claim_jobs(connection, queue, self._positions[queue], self._batch_size)
         if not jobs:
             return Delivered(0, 0)
         try:
             mails, unsendable = await prepare(
-                connection, jobs, self._catalog, self._sender, self._turns.turn(is_urgent=queue is Queue.TRANSACTIONAL)
+                connection,
+                jobs,
+                self._catalog,
+                self._sender,
+                self._turns.turn(is_urgent=queue is Queue.TRANSACTIONAL),
+                self._deadline_seconds * RENDER_SHARE,
             )
             with watch_claim(connection) as watch:
-                batch = Batch(queue, watch, self.stop, self._deadline_seconds)
+                batch = Batch(queue, watch, self.stop, self._deadline_seconds, began)
                 await self._send(connection, batch, mails, unsendable)
             if watch.is_lost:
                 raise ClaimLost("Postgres ended the claiming session; other workers have its jobs now")
@@ -83,7 +91,7 @@ class Delivery:
             # Whatever it was, the claim must end now, and with it the locks.
             await connection.close()
             raise
-        self._log_batch(queue, len(jobs), batch, time.monotonic() - began)
+        self._log_batch(queue, len(jobs), batch, clock() - began)
         return Delivered(len(jobs), len(batch.settlements))
 
     async def _send(

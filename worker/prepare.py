@@ -1,6 +1,7 @@
 """From claimed jobs to mails: template, policy and options of each, rendered; or the reason why it cannot be sent."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
@@ -57,8 +58,12 @@ async def prepare(
     catalog: Catalog,
     sender: Sender,
     turn: AbstractAsyncContextManager[Any],
+    most_seconds: float,
 ) -> tuple[list[Mail], list[Unsendable]]:
-    """Content for each job that can be sent; the others with the reason why not."""
+    """Content for each job that can be sent; the others with the reason why not.
+
+    Jobs for whose rendering there was no time are in neither list.
+    """
     edition = await catalog.edition(connection, jobs)
     unsendable: list[Unsendable] = []
     ready: list[_Ready] = []
@@ -76,8 +81,8 @@ async def prepare(
             unsendable.append(Unsendable(job, job.attempt_no + 1, f"options: {error}"))
     mails: list[Mail] = []
     async with turn:
-        contents = await _render(ready, sender)
-    for item, content in zip(ready, contents, strict=True):
+        contents = await _render(ready, sender, most_seconds)
+    for item, content in zip(ready, contents, strict=False):
         if isinstance(content, Content):
             mails.append(Mail(item.job, content, item.options, item.can_opt_out, item.job.attempt_no + 1))
         else:
@@ -85,8 +90,9 @@ async def prepare(
     return mails, unsendable
 
 
-async def _render(ready: Sequence[_Ready], sender: Sender) -> list[Content | TemplateError]:
-    """Render in slices, with a turn of the loop for others between them."""
+async def _render(ready: Sequence[_Ready], sender: Sender, most_seconds: float) -> list[Content | TemplateError]:
+    """Render in slices, with a turn of the loop for others between them; the first so many that there is time for."""
+    ends = time.monotonic() + most_seconds
     urls: dict[str, str] = {}
     if sender.unsubscribe_url:
         urls = {item.job.id: unsubscribe_url(sender.unsubscribe_url, item.job) for item in ready if item.can_opt_out}
@@ -96,7 +102,9 @@ async def _render(ready: Sequence[_Ready], sender: Sender) -> list[Content | Tem
         if start:
             await asyncio.sleep(0)
         some = [(item.job, item.template) for item in ready[start : start + SLICE]]
-        contents += render_batch(some, brand, urls)
+        contents += render_batch(some, brand, urls, ends)
+        if len(contents) < start + len(some):
+            break
     return contents
 
 

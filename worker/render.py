@@ -4,6 +4,7 @@ Which template a job gets is `worker.catalog`'s part, Jinja itself `worker.sandb
 or the database, and nothing raises but TemplateError, whatever a producer or an author wrote.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -37,11 +38,22 @@ class Brand(msgspec.Struct, frozen=True):
 
 
 def render_batch(
-    jobs: Sequence[tuple[Job, MailTemplate]], brand: Brand, unsubscribe_urls: Mapping[str, str]
+    jobs: Sequence[tuple[Job, MailTemplate]],
+    brand: Brand,
+    unsubscribe_urls: Mapping[str, str],
+    ends: float = float("inf"),
 ) -> list[Content | TemplateError]:
-    """Content for each job, or why there is none. `unsubscribe_urls` holds, by job id, those that have one."""
+    """Content for each job, or why there is none. `unsubscribe_urls` holds, by job id, those that have one.
+
+    Fewer than the jobs when `ends`, a moment of time.monotonic(), passes meanwhile.
+    """
+    rendered: list[Content | TemplateError] = []
     with limits():
-        return [_render_or_error(job, template, brand, unsubscribe_urls.get(job.id)) for job, template in jobs]
+        for job, template in jobs:
+            if rendered and time.monotonic() > ends:
+                break
+            rendered.append(_render_or_error(job, template, brand, unsubscribe_urls.get(job.id)))
+    return rendered
 
 
 def limits() -> AbstractContextManager[None]:

@@ -159,7 +159,7 @@ async def test_options_that_cannot_be_read_end_that_job_alone() -> None:
     job = make_job(template="welcome-email", options='{"ignored": ' + "[" * 1100 + "]" * 1100 + "}")
     good = make_job(seq=2, template="welcome-email", data='{"username": "ann"}')
     catalog, database = Catalog(), cast(AsyncConnection[Any], EmptyDatabase())
-    mails, unsendable = await prepare(database, [job, good], catalog, Sender("a@example.com"), nullcontext())
+    mails, unsendable = await prepare(database, [job, good], catalog, Sender("a@example.com"), nullcontext(), 60.0)
     assert [mail.job.seq for mail in mails] == [2]
     [bad] = unsendable
     assert bad.error is not None
