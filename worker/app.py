@@ -1,7 +1,7 @@
 """The procrastinate App, `worker.app:app`: what `procrastinate --app=worker.app.app worker` runs.
 
-Owns the start (are the settings right, is the schema ours), the signals, and the exit status. It is the only module
-that does something when it is imported: it reads the settings and configures the logs, because procrastinate's command
+Owns the start (are the settings right, is the schema ours), the watchdog, signals and the exit status. It is the only
+module that does something when it is imported: it reads the settings and configures the logs, because procrastinate's command
 imports an app and nothing else.
 """
 
@@ -23,6 +23,7 @@ from worker.migrate import check_schema
 from worker.process import open_process
 from worker.settings import Settings, load_settings
 from worker.tasks import TASK_QUEUE, blueprint
+from worker.watchdog import Watchdog
 
 # Slots for the periodic tasks, beside those that deliver.
 PERIODIC_SLOTS = 2
@@ -62,11 +63,23 @@ class WorkerApp(procrastinate.App):
     def open_async(self, pool: Any = None) -> utils.AwaitableContext[procrastinate.App]:
         """Look at the database before procrastinate does, so that trouble is told in words."""
 
-        async def open_checked() -> None:
-            await self._look_at_database()
-            await self.connector.open_async(pool)
+        watchdog = Watchdog(self.settings)
 
-        return utils.AwaitableContext(open_checked, self.connector.close_async, self)
+        async def open_checked() -> None:
+            # First of all: a server that freezes must not hang the start either.
+            watchdog.start()
+            try:
+                await self._look_at_database()
+                await self.connector.open_async(pool)
+            except BaseException:
+                watchdog.stop()
+                raise
+
+        async def close() -> None:
+            await self.connector.close_async()
+            watchdog.stop()
+
+        return utils.AwaitableContext(open_checked, close, self)
 
     async def _look_at_database(self) -> None:
         try:

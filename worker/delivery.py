@@ -187,7 +187,8 @@ class Delivery:
 
     async def _settle(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Write the end of the batch and commit; answers that the journal has not written yet go with it."""
-        keys = [(s.job.seq, s.attempt_no) for s in batch.settlements]
+        # Every attempt of this claim, the primary's before the fallback's too.
+        keys = [(s.job.seq, n) for s in batch.settlements for n in range(s.job.attempt_no + 1, s.attempt_no + 1)]
         answers = self._journal.take(keys)
         try:
             await settle(connection, batch.settlements, answers)

@@ -32,7 +32,6 @@ from worker.providers.smtp_pool import Limits
 from worker.settings import ProviderName, Settings
 from worker.slots import Slots
 from worker.tasks import DELIVER, deliver_lock
-from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -57,12 +56,9 @@ class WorkerProcess:
         self._lag = LoopLag()
         slots = Slots(settings.worker_concurrency)
         self.drain = Drain(self.delivery, self._claims, slots, self._lag, self.defer_deliver)
-        self._watchdog = Watchdog(settings)
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open everything; what was opened is closed by the stack, in the other order."""
-        self._watchdog.start()
-        stack.callback(self._watchdog.stop)
         self._lag.start()
         stack.callback(self._lag.stop)
         await self._open_pools(stack)

@@ -173,7 +173,7 @@ def test_a_doubt_says_who_had_the_mail() -> None:
     found = settle_doubt(make_job(guarantee=ONCE), journal(N, S), POLICY)
     assert isinstance(found, Settlement)
     assert found.error == "a worker died with attempt 2 in the hands of provider-2"
-    assert found.provider == "smtp"
+    assert found.provider == "provider-2"
 
 
 @pytest.mark.parametrize("guarantee", [TWICE, EFFECTIVELY])
