@@ -1,8 +1,8 @@
 """The procrastinate App, `worker.app:app`: what `procrastinate --app=worker.app.app worker` runs.
 
 Owns the start (are the settings right, is the schema ours), the watchdog, signals and the exit status. It is the only
-module that does something when it is imported: it reads the settings and configures the logs, because procrastinate's command
-imports an app and nothing else.
+module that does something when it is imported: it reads the settings and configures the logs, because procrastinate's
+command imports an app and nothing else.
 """
 
 import asyncio
