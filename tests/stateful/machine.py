@@ -14,7 +14,8 @@ from psycopg.pq import TransactionStatus
 
 from tests.stateful.limits import DOUBT_SECONDS, RETRY_SECONDS
 from tests.stateful.plan import Answer, Plan, Stage
-from tests.stateful.plant import Cut, Plant, Process
+from tests.stateful.plant import Plant
+from tests.stateful.process import Process
 from worker.job import Guarantee, Queue
 
 PROCESSES = 2
@@ -111,7 +112,6 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     # Workers work
 
-    @precondition(lambda self: self._has_due())
     @rule(index=which, queue=queues, given=answers, dies=st.booleans())
     def deliver(self, index: int, queue: Queue, given: list[Answer], dies: bool) -> None:
         """A batch from its beginning to its end, while another one of the same process may be stopped.
@@ -123,21 +123,23 @@ class DeliveryMachine(RuleBasedStateMachine):
         if dies and process.held is None:
             self.plant.crash(process)
 
-    @precondition(lambda self: self._idle() and self._has_due())
+    @precondition(lambda self: self._idle())
     @rule(
+        target=jobs,
         number=which,
-        queue=queues,
+        fresh=st.sampled_from(Guarantee),
         given=answers,
         stage=st.sampled_from(Stage),
-        passes=st.integers(0, 2),
+        passes=st.integers(0, 1),
         fate=st.sampled_from(Fate),
     )
     def deliver_until(
-        self, number: int, queue: Queue, given: list[Answer], stage: Stage, passes: int, fate: Fate
-    ) -> None:
-        """A batch that is stopped at some stage, and stays there, with its claim or without, or dies there."""
+        self, number: int, fresh: Guarantee, given: list[Answer], stage: Stage, passes: int, fate: Fate
+    ) -> str:
+        """A batch, with a new job in it, that is stopped at some stage, and stays there, or dies there."""
+        job = self.plant.enqueue(fresh)
         process = self._idle()[number % len(self._idle())]
-        batch = self.plant.begin(process, queue, Plan(given, stage, passes))
+        batch = self.plant.begin(process, Queue.TRANSACTIONAL, Plan(given, stage, passes))
         if batch.task.done():
             self.plant.finish(process, batch)
         elif fate is Fate.DIES:
@@ -146,15 +148,12 @@ class DeliveryMachine(RuleBasedStateMachine):
             process.held = batch
             if fate is not Fate.WAITS:
                 self.plant.lose_claim(batch, is_noticed=fate is Fate.LOSES_CLAIM)
+        return job
 
-    @precondition(lambda self: self._has_due())
-    @rule(index=which, queue=queues, given=answers, cut=st.sampled_from(Cut))
-    def settle_is_cut(self, index: int, queue: Queue, given: list[Answer], cut: Cut) -> None:
-        """A batch whose settle is interrupted in its middle."""
-        process = self.plant.processes[index]
-        is_cut = self.plant.settle_interrupted(process, queue, Plan(given), cut)
-        if is_cut and cut is Cut.CLIENT:
-            self.plant.crash(process)
+    @rule(index=which, queue=queues, given=answers)
+    def settle_is_cut(self, index: int, queue: Queue, given: list[Answer]) -> None:
+        """A batch whose settle Postgres interrupts in its middle."""
+        self.plant.settle_interrupted(self.plant.processes[index], queue, Plan(given))
 
     @precondition(lambda self: self._holding())
     @rule(number=which, end=st.sampled_from([End.GOES_ON, *End]), is_flushed=st.booleans())
@@ -226,9 +225,6 @@ class DeliveryMachine(RuleBasedStateMachine):
     def promises_hold(self) -> None:
         """See the oracle."""
         self.plant.oracle.check()
-
-    def _has_due(self) -> bool:
-        return self.plant.oracle.has_due()
 
     def _holding(self) -> list[Process]:
         return [process for process in self.plant.processes if process.held is not None]

@@ -5,7 +5,7 @@ step (`check`). It judges by the journal's rows and their times, not by a second
 journaled only if what was in the journal before allows it, whatever a worker does with it later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -68,10 +68,11 @@ class Oracle:
     def __init__(self, db: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._db = db
         self.lives: dict[int, Life] = {}
-        # What living processes were told: (process, seq, attempt).
-        self._told: dict[tuple[str, int, int], Outcome] = {}
-        # The newest attempt in the journal when a process was told that a mail was accepted: (process, seq).
-        self._known_accepted: dict[tuple[str, int], int] = {}
+        # What came of each hand-over, by (seq, attempt), and which living processes were told.
+        self._outcomes: dict[tuple[int, int], Outcome] = {}
+        self._told: set[tuple[str, int, int]] = set()
+        # Of (process, seq): the attempt that it was told was accepted, and the newest in the journal at that moment.
+        self._known_accepted: dict[tuple[str, int], tuple[int, int]] = {}
 
     def enqueued(self, seq: int, job_id: str, guarantee: str, max_retries: int | None) -> None:
         """A job came."""
@@ -86,14 +87,15 @@ class Oracle:
     def process_was_told(self, process: str, mail: Mail, outcome: Outcome) -> None:
         """A process knows this answer, as long as it lives."""
         seq = mail.job.seq
-        self._told[process, seq, mail.attempt] = outcome
+        self._outcomes[seq, mail.attempt] = outcome
+        self._told.add((process, seq, mail.attempt))
         if isinstance(outcome, Accepted):
-            self._known_accepted[process, seq] = max(self._attempts(seq), default=0)
+            self._known_accepted[process, seq] = (mail.attempt, max(self._attempts(seq), default=0))
 
     def process_died(self, process: str) -> None:
         """What only it knew is lost."""
-        self._told = {key: outcome for key, outcome in self._told.items() if key[0] != process}
-        self._known_accepted = {key: newest for key, newest in self._known_accepted.items() if key[0] != process}
+        self._told = {key for key in self._told if key[0] != process}
+        self._known_accepted = {key: known for key, known in self._known_accepted.items() if key[0] != process}
 
     # A mail's content leaves
 
@@ -106,24 +108,28 @@ class Oracle:
         assert intent is not None, f"content left before its intent was committed: {what}"
         assert intent.state == "sending", f"content left under an attempt that has ended: {what}"
         row = self._rows()[life.seq]
-        assert row.status == "pending" or intent.started < row.updated, f"a job that has ended was sent: {row}, {what}"
-        newest = self._known_accepted.get((process, life.seq), mail.attempt)
-        assert mail.attempt <= newest or life.first_attempt(mail.attempt) > newest, (
+        # A job in doubt may be in the hands of a worker that does not know that it lost it.
+        is_open = row.status in ("pending", "in_doubt")
+        assert is_open or intent.started < row.updated, f"a job that has ended was sent: {row}, {what}"
+        accepted, newest = self._known_accepted.get((process, life.seq), (0, mail.attempt))
+        assert mail.attempt <= newest or accepted < life.first_attempt(mail.attempt), (
             f"sent again by the process that knew it accepted: {what}"
         )
         for earlier in attempts.values():
             if life.first_attempt(mail.attempt) <= earlier.attempt < mail.attempt:
-                self._judge(process, life, earlier, intent, what)
+                is_known = (process, life.seq, earlier.attempt) in self._told or earlier.attempt <= row.attempt_no
+                if not _is_overtaken(earlier, intent, attempts.values()):
+                    self._judge(life, earlier, intent, what, is_known=is_known)
         if is_taken:
             life.taken.append(mail.attempt)
             self._check_repeats(life, what)
 
-    def _judge(self, process: str, life: Life, earlier: Attempt, intent: Attempt, what: str) -> None:
-        """Whether an earlier attempt allows this intent."""
+    def _judge(self, life: Life, earlier: Attempt, intent: Attempt, what: str, *, is_known: bool) -> None:
+        """Whether an earlier attempt allows this intent. `is_known`: its process lives, or has settled it."""
         if earlier.state == "accepted":
             assert (earlier.finished or 0.0) > intent.started, f"sent again after the journal had it accepted: {what}"
-        told = self._told.get((process, life.seq, earlier.attempt))
-        if earlier.state not in OPEN or isinstance(told, Failed | Refused):
+        outcome = self._outcomes.get((life.seq, earlier.attempt))
+        if earlier.state not in OPEN or (is_known and isinstance(outcome, Failed | Refused)):
             return
         assert life.guarantee != "at_most_once", f"sent again out of a doubt: {what}"
         if life.guarantee == "effectively_once":
@@ -174,13 +180,6 @@ class Oracle:
         rows = self._rows()
         return {life.job_id: rows[life.seq].status for life in self.lives.values()}
 
-    def has_due(self) -> bool:
-        """Whether a worker would find something."""
-        row = self._db.execute(
-            "SELECT count(*) > 0 FROM email_jobs WHERE status = 'pending' AND next_attempt_at <= clock_timestamp()"
-        ).fetchone()
-        return row == (True,)
-
     def times_taken(self, job_id: str) -> int:
         """How often the provider took a job's mail."""
         return len(self._life(job_id).taken)
@@ -216,3 +215,11 @@ class Oracle:
         """What the periodic task `tidy` does, and what must be so afterwards."""
         self._db.execute(query("apply_late_outcomes"))
         self.check_late_outcomes_applied()
+
+
+def _is_overtaken(earlier: Attempt, intent: Attempt, attempts: Iterable[Attempt]) -> bool:
+    """Whether the doubt about an attempt was decided by a resend before its answer came: that decision stands."""
+    return any(
+        earlier.attempt < resend.attempt < intent.attempt and resend.started < (earlier.finished or 0.0)
+        for resend in attempts
+    )

@@ -6,12 +6,8 @@ timers of a process (the journal's flush) run only when a test lets them.
 """
 
 import asyncio
-import os
-import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import psycopg
@@ -20,6 +16,7 @@ from psycopg import AsyncConnection
 from tests.stateful.limits import BATCH_SIZE, DOUBT_SECONDS, MAX_RETRIES, RETRY_SECONDS
 from tests.stateful.oracle import Oracle
 from tests.stateful.plan import PLAN, Plan, PlannedProvider
+from tests.stateful.process import Batch, Process, forget
 from tests.support import Database
 from worker.catalog import Catalog
 from worker.db import connection_parameters
@@ -40,35 +37,6 @@ TEMPLATES = [
     ("broken", "Hello", "<p>{% if %}</p>", ""),
     ("needy", "Hello {{ what_nobody_gave }}", "<p></p>", ""),
 ]
-
-
-@dataclass
-class Batch:
-    """One running `deliver_batch`."""
-
-    plan: Plan
-    connection: AsyncConnection[Any]
-    task: asyncio.Task[Delivered | None]
-    pid: int
-    is_lost: bool = False
-
-
-class Cut(StrEnum):
-    """How a settle is interrupted while its statements run."""
-
-    SERVER = "Postgres ends the session"
-    CLIENT = "the process dies; what it sent may still be executed"
-
-
-@dataclass
-class Process:
-    """One worker process: what it shares between its batches."""
-
-    name: str
-    journal: Journal
-    delivery: Delivery
-    held: Batch | None = None
-    batches: list[Batch] = field(default_factory=list)
 
 
 class Plant:
@@ -125,7 +93,7 @@ class Plant:
             )
 
         router = Router([provider("smtp"), provider("smtp_fallback")])
-        process = Process(name, journal, Delivery(settings, Catalog(), journal, router, sender_of(settings)))
+        process = Process(name, settings, journal, Delivery(settings, Catalog(), journal, router, sender_of(settings)))
         self.processes.append(process)
         return process
 
@@ -137,7 +105,7 @@ class Plant:
         return self.start()
 
     def _crash(self, process: Process) -> None:
-        self.run(_forget(process))
+        self.run(forget(process))
         for batch in process.batches:
             self.wait_gone(batch.pid)
         process.batches.clear()
@@ -198,7 +166,7 @@ class Plant:
 
     async def begin_without_waiting(self, process: Process, queue: Queue, plan: Plan) -> Batch:
         """Start a batch, which runs whenever the loop does."""
-        parameters = connection_parameters(process_settings(self, process), f"claim {process.name}")
+        parameters = connection_parameters(process.settings, f"claim {process.name}")
         connection = await AsyncConnection.connect(**parameters, autocommit=True)
 
         async def deliver() -> Delivered | None:
@@ -234,24 +202,17 @@ class Plant:
             assert hand_over is not None
             self.wait(lambda: not hand_over.may_go(), "the process notices that its claim is lost")
 
-    def settle_interrupted(self, process: Process, queue: Queue, plan: Plan, cut: Cut) -> bool:
-        """A batch whose settle is cut off in its middle; returns whether there was one."""
+    def settle_interrupted(self, process: Process, queue: Queue, plan: Plan) -> None:
+        """A batch whose session Postgres ends in the middle of the settle."""
         with self.database.connect() as blocker, blocker.transaction():
             blocker.execute("SET lock_timeout = '5s'")
             # The settle has written the jobs when it comes to their events.
             blocker.execute("LOCK TABLE email_tracking IN EXCLUSIVE MODE")
             batch = self.run(self.begin_without_waiting(process, queue, plan))
             self.wait(lambda: batch.task.done() or self._waits_for_lock(batch.pid), "the batch settles")
-            is_settling = not batch.task.done()
-            if is_settling and cut is Cut.SERVER:
+            if not batch.task.done():
                 self.terminate(batch.pid)
-            elif is_settling:
-                with socket.socket(fileno=os.dup(batch.connection.fileno())) as connection:
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.run(_result(batch))
-        self.wait_gone(batch.pid)
-        process.batches.remove(batch)
-        return is_settling
+        self.finish(process, batch)
 
     # The world
 
@@ -286,11 +247,6 @@ class Plant:
         return self.loop.run_until_complete(_bounded(work))
 
 
-def process_settings(plant: Plant, process: Process) -> Any:
-    """Settings for a connection of the process."""
-    return plant.database.settings(WORKER_NAME=process.name)
-
-
 async def _bounded(work: Awaitable[T]) -> T:
     async with asyncio.timeout(HANG_SECONDS):
         return await work
@@ -306,20 +262,3 @@ async def _until_stopped(batch: Batch) -> None:
 
 async def _result(batch: Batch) -> Delivered | None:
     return await batch.task
-
-
-async def _forget(process: Process) -> None:
-    """What SIGKILL does to a process: no more code of it runs, its sockets close, its memory is gone."""
-    journal = process.journal
-    journal._outcomes.clear()
-    if journal._flush_timer is not None:
-        journal._flush_timer.cancel()
-    for task in (*(batch.task for batch in process.batches), journal._writer, journal._flush_task):
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    if journal._flush_timer is not None:
-        journal._flush_timer.cancel()
-    journal._outcomes.clear()
-    if journal._connection is not None:
-        await journal._connection.close()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.stateful.machine import DeliveryMachine
@@ -22,7 +22,15 @@ COMMON = settings(
 )
 PROFILES = {
     # The same examples each time: the default run is a check, not a search.
-    "quick": settings(COMMON, max_examples=30, stateful_step_count=30, derandomize=True, database=None),
+    "quick": settings(
+        COMMON,
+        max_examples=40,
+        stateful_step_count=30,
+        derandomize=True,
+        database=None,
+        # Shrinking what was found takes minutes: that is for the deep run.
+        phases=[Phase.generate],
+    ),
     "deep": settings(COMMON, max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "500")), stateful_step_count=50),
 }
 

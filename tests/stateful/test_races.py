@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.stateful.plan import Answer, Plan, Stage
-from tests.stateful.plant import Batch, Plant
+from tests.stateful.plant import Plant
+from tests.stateful.process import Batch
 from tests.support import Database
 from worker import journal
 from worker.job import Guarantee, Queue
