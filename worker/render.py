@@ -103,7 +103,7 @@ def render(
 def _render_part(template: jinja2.Template, variables: dict[str, Any]) -> str:
     return _guarded(
         # Shared: the variables are the context; copying them three times a mail would cost more than it guards.
-        lambda: list(template.root_render_func(template.new_context(variables, shared=True))),
+        lambda: "".join(template.root_render_func(template.new_context(variables, shared=True))),
         f"template {template.name}",
         lambda error: explain(template, error),
     )
@@ -111,20 +111,20 @@ def _render_part(template: jinja2.Template, variables: dict[str, Any]) -> str:
 
 def _text_of(html: str, what: str) -> str:
     return _guarded(
-        lambda: [text_from_html(html)],
+        lambda: text_from_html(html),
         f"the text part of {what}",
         lambda error: f"no text part can be made of {what}: {type(error).__name__}",
     )
 
 
-def _guarded(make: Callable[[], list[str]], what: str, explained: Callable[[Exception], str]) -> str:
-    """The pieces that `make` returns, joined, or a TemplateError: nothing that it does may reach further."""
+def _guarded(make: Callable[[], str], what: str, explained: Callable[[Exception], str]) -> str:
+    """What `make` returns, or a TemplateError: nothing that it does may reach further."""
     _clock.start()
     try:
-        parts = make()
-        if sum(map(len, parts)) > PART_CHARACTERS:
+        part = make()
+        if len(part) > PART_CHARACTERS:
             raise TemplateError(f"{what}: its output exceeds {PART_CHARACTERS:,} characters")
-        return "".join(parts)
+        return part
     except TemplateError:
         raise
     except RenderTooLong:

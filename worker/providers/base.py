@@ -7,6 +7,13 @@ exception of its library at its own border.
 
 Answers are called, not yielded: a provider's socket callback answers directly, where a generator would wake the
 batch's task for every few mails.
+
+What the conformance suite (`tests/providers`) asks of every provider besides:
+- A cancelled `send` answers for all its mails before it raises: Unknown where content is out, NotSent elsewhere.
+- `close` during a `send` leaves no mail without an answer, and opens no new connection.
+- `admit` may answer for all its mails itself and return none; then nothing of them goes out.
+- Failed is the recipient's matter (4xx at RCPT or after the content) or the provider's own fault (connecting, TLS,
+  AUTH, 421, MAIL, DATA): the fallback is tried after the second only.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from collections import deque
 
 from worker.job import TOO_LATE, Accepted, Failed, NotSent, Outcome, Refused, Unknown
 from worker.providers.base import HandOver
-from worker.providers.smtp_envelope import Command, Expect, Extensions, envelope, unfit
+from worker.providers.smtp_envelope import Command, Expect, Extensions, envelope, transparent, unfit
 from worker.providers.smtp_pool import Limits, Owner, Parcel
 
 # A reply line longer than this is not SMTP (RFC 5321 allows 512).
@@ -21,7 +21,6 @@ LONGEST_REPLY = 8192
 MOST_REPLY_LINES = 100
 # A mail whose envelope is lost twice is told so: the third connection would not be better.
 MOST_ENVELOPES = 2
-
 
 DEADLINE = "the batch's deadline passed"
 
@@ -242,11 +241,8 @@ class SmtpConnection(asyncio.Protocol):
     def _write_content(self, parcel: Parcel) -> None:
         self._content = parcel
         self._expected.append(Expect.CONTENT)
-        content = parcel.message.content
-        if b"\n." in content:
-            content = content.replace(b"\r\n.", b"\r\n..")
         following = self._next_envelope() if self.extensions.pipelining else b""
-        self._write(b"".join((content, b".\r\n", following)))
+        self._write(b"".join((transparent(parcel.message.content), b".\r\n", following)))
 
     def _write(self, data: bytes) -> None:
         if data:
