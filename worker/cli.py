@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from worker.cli_intake import add_commands
 from worker.db import connect_once, failed_statement
 from worker.errors import EmailWorkerError, SettingsError
 from worker.settings import Settings, load_settings, shown
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     config.set_defaults(run=_config)
     _template_parser(commands.add_parser("template", help="check, look at and store templates"))
+    add_commands(commands)
     return parser
 
 

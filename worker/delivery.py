@@ -6,7 +6,7 @@ dies frees its jobs at once; what was in a provider's hands then is in the journ
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -32,6 +32,9 @@ MOST_ROUNDS = 3
 # Rendering ends after this share of the deadline, however endless the templates; what is left waits for the next claim.
 RENDER_SHARE = 1 / 3
 
+# Hears of what was committed; must not wait.
+Tell = Callable[[Sequence[Settlement]], None]
+
 log = structlog.get_logger(__name__)
 
 
@@ -45,8 +48,17 @@ class Delivered(NamedTuple):
 class Delivery:
     """What one process shares between its batches, and the delivery of a batch."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, journal: Journal, router: Router, sender: Sender) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        journal: Journal,
+        router: Router,
+        sender: Sender,
+        tell: Tell | None = None,
+    ) -> None:
         self.stop = StopFlag()
+        self._tell = tell
         self._batch_size = settings.worker_batch_size
         self._deadline_seconds = settings.email_batch_deadline_seconds
         self._policy = RetryPolicy(
@@ -91,6 +103,8 @@ class Delivery:
             # Whatever it was, the claim must end now, and with it the locks.
             await connection.close()
             raise
+        if self._tell is not None:
+            self._tell(batch.settlements)
         self._log_batch(queue, len(jobs), batch, clock() - began)
         return Delivered(len(jobs), len(batch.settlements))
 

@@ -6,10 +6,12 @@
     │   ├── DatabaseUnreachable   no connection, or not enough of them
     │   ├── PoolerInBetween       the connection does not keep its session
     │   └── SchemaMismatch        not migrated, or migrated by a newer version
+    ├── BadMessage           a message that cannot become a job; it is kept as a reject
     ├── ClaimLost            the claiming transaction is gone, and its locks with it
     ├── JournalUnavailable   the intent could not be written, so nothing may be sent
     ├── TemplateError        unknown, broken, or not satisfied by the job's data
     ├── ComposeError         no correct message can be made of this job
+    ├── KafkaUnusable        Kafka does not answer, or does not know the topic
     └── ProviderUnreachable  no connection to a provider could be opened
 
 What happens to a mail in the world is never an exception but a value: see `worker.job.Outcome`.
@@ -40,6 +42,10 @@ class SchemaMismatch(DatabaseError):
     """The schema in the database is not the one that this program needs."""
 
 
+class BadMessage(EmailWorkerError):
+    """A message cannot become a job. The text begins with the path of the field."""
+
+
 class ClaimLost(EmailWorkerError):
     """The connection that held the claim is gone. Another worker may have the jobs already."""
 
@@ -58,3 +64,7 @@ class ComposeError(EmailWorkerError):
 
 class ProviderUnreachable(EmailWorkerError):
     """No connection to the provider could be opened, or it would not let us in."""
+
+
+class KafkaUnusable(EmailWorkerError):
+    """Kafka does not answer as it should."""

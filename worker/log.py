@@ -62,9 +62,14 @@ def _is_terminal() -> bool:
 def _mask_addresses(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Mask every address in an event's texts, whoever wrote it."""
     for key, value in event.items():
-        if isinstance(value, str) and "@" in value:
-            event[key] = _ADDRESS.sub(r"\1***@\2", value)
+        if isinstance(value, str):
+            event[key] = mask_addresses(value)
     return event
+
+
+def mask_addresses(text: str) -> str:
+    """A text with every address in it masked."""
+    return _ADDRESS.sub(r"\1***@\2", text) if "@" in text else text
 
 
 def mask_address(address: str) -> str:

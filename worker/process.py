@@ -23,15 +23,17 @@ from worker.db import open_pool, query, unreachable
 from worker.delivery import Delivery
 from worker.drain import Drain
 from worker.job import Queue
+from worker.job_status import JobStatus
 from worker.journal import Journal
 from worker.loop_lag import LoopLag
 from worker.providers.router import Router
 from worker.providers.smtp import SmtpProvider
 from worker.providers.smtp_connect import SmtpServer
 from worker.providers.smtp_pool import Limits
+from worker.relay import Relay
 from worker.settings import ProviderName, Settings
 from worker.slots import Slots
-from worker.tasks import DELIVER, deliver_lock
+from worker.tasks import DELIVER, RELAY, RELAY_LOCK, deliver_lock
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +47,9 @@ class WorkerProcess:
         self._journal = Journal(settings)
         sender = sender_of(settings)
         self._router = Router([make_provider(name, settings, sender) for name in provider_names(settings)])
-        self.delivery = Delivery(settings, Catalog(), self._journal, self._router, sender)
+        self._status = JobStatus(settings) if settings.redis_host else None
+        tell = self._status.tell if self._status else None
+        self.delivery = Delivery(settings, Catalog(), self._journal, self._router, sender, tell)
         self._claims = open_pool(
             settings,
             "email-worker claim",
@@ -53,6 +57,9 @@ class WorkerProcess:
             claim_seconds=settings.email_batch_deadline_seconds,
         )
         self._keeping = open_pool(settings, "email-worker keeper", most=1, least=0)
+        self._relay: Relay | None = None
+        if settings.kafka_bootstrap_servers:
+            self._relay = Relay(settings, self._keeping, self.delivery.stop.event)
         self._lag = LoopLag()
         slots = Slots(settings.worker_concurrency)
         self.drain = Drain(self.delivery, self._claims, slots, self._lag, self.defer_deliver)
@@ -62,6 +69,9 @@ class WorkerProcess:
         self._lag.start()
         stack.callback(self._lag.stop)
         await self._open_pools(stack)
+        if self._status is not None:
+            self._status.start()
+            stack.push_async_callback(self._status.close)
         stack.push_async_callback(self._journal.close)
         stack.push_async_callback(self._router.close)
         try:
@@ -98,6 +108,16 @@ class WorkerProcess:
         for task in await manager.get_stalled_jobs():
             await manager.finish_job(task, status=TaskStatus.FAILED, delete_job=True)
             log.info("removed the task of a dead worker", task=task.task_name, task_id=task.id)
+
+    async def relay_events(self) -> None:
+        """Publish events to Kafka for a while, if there is one."""
+        if self._relay is None or not await self._relay.run():
+            return
+        try:
+            # The next slice, wherever: the periodic task alone would leave a gap.
+            await self._app.configure_task(RELAY, queueing_lock=RELAY_LOCK).defer_async(timestamp=0)
+        except exceptions.AlreadyEnqueued:
+            return
 
     async def apply_late_outcomes(self) -> None:
         """Settle as sent what is in doubt and was accepted after all."""

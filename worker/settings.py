@@ -1,7 +1,7 @@
 """The settings: every environment variable that this package reads, its type, its limits and what it means.
 
 The environment is read here and nowhere else, a `.env` file in the working folder included; the environment wins.
-`docs/configuration.md` and `.env.example` are generated from this module.
+`settings_docs` says what each means; `docs/configuration.md` and `.env.example` are generated from both.
 """
 
 import os
@@ -46,6 +46,16 @@ OptionalAddress = Annotated[
 ]
 Encryption = Literal["none", "starttls", "tls"]
 ProviderName = Literal["smtp", "smtp_fallback"]
+KafkaName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="letters, digits, dot, _ and -, 249 at most")
+]
+Partitions = Annotated[
+    str,
+    Meta(
+        pattern=r"^$|^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$",
+        description="partitions like 0,1,5 or 0-3, or nothing",
+    ),
+]
 
 
 def _whole(least: int, most: int) -> Any:
@@ -61,7 +71,7 @@ def _worker_name() -> str:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in force. Field names are the variables' names in lower case; `DOCS` says what each means."""
+    """What is in force. Field names are the variables' names in lower case; `settings_docs` says what each means."""
 
     worker_name: WorkerName = msgspec.field(default_factory=_worker_name)
     environment: Literal["development", "staging", "production"] = "development"
@@ -105,50 +115,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     email_doubt_seconds: Annotated[float, _seconds(0, 86400)] = 120.0
     email_max_message_bytes: Annotated[int, _whole(10_000, 100_000_000)] = 25_000_000
 
+    email_dead_letter_queue: KafkaName = "email-dlq"
 
-DOCS: dict[str, str] = {
-    "worker_name": "Names this process in logs, in the journal and in Postgres. Default: host and process id.",
-    "environment": "In production logs are JSON and EMAIL_FROM_ADDRESS must be set.",
-    "log_level": "INFO is a line per batch, DEBUG a line per mail.",
-    "worker_concurrency": "Batches at once. The process holds up to this many connections to Postgres, plus 6.",
-    "worker_batch_size": "Rows claimed per transaction.",
-    "db_host": "Where Postgres is: a host, or the folder of its socket. Never a pooler.",
-    "db_port": "Its port.",
-    "db_name": "Its database.",
-    "db_user": "The role to connect as.",
-    "db_password": "Its password, if it needs one.",
-    "db_ssl_mode": "libpq's sslmode.",
-    "email_provider_primary": "The provider that is tried first.",
-    "email_provider_fallback": "The one that gets a mail when the first definitely failed. Empty: none.",
-    "email_from_address": "The sender of every mail, unless a job's options name another.",
-    "email_from_name": "The sender's name as recipients see it; templates see it as brand.name.",
-    "email_reply_to": "Where answers go. Empty: to the sender.",
-    "email_unsubscribe_url": (
-        "For types with opt-out: the link of List-Unsubscribe. {id} becomes the job's id, {email} the address."
-    ),
-    "smtp_host": "The SMTP server.",
-    "smtp_port": "Its port: 25, 587 for starttls, 465 for tls.",
-    "smtp_username": "User for AUTH. Empty: no AUTH.",
-    "smtp_password": "Its password.",
-    "smtp_encryption": "starttls (refused if not offered), tls from the first byte, or none. Certificates are checked.",
-    "smtp_fallback_host": "The second SMTP server, provider smtp_fallback.",
-    "smtp_fallback_port": "As SMTP_PORT.",
-    "smtp_fallback_username": "As SMTP_USERNAME.",
-    "smtp_fallback_password": "As SMTP_PASSWORD.",
-    "smtp_fallback_encryption": "As SMTP_ENCRYPTION.",
-    "smtp_connection_mails": "Mails over one connection before it is replaced.",
-    "smtp_connection_idle_seconds": "How long an unused connection is kept.",
-    "email_job_concurrency": "Connections per provider.",
-    "email_job_batch_size": "Mails per call to a provider that takes many.",
-    "email_job_timeout_seconds": "Longest wait for a provider's answer; the batch deadline cuts it shorter.",
-    "email_batch_deadline_seconds": (
-        "A batch ends by then: what is handed over and unanswered is unknown. No hand-over in its last third."
-    ),
-    "email_retry_delay_seconds": "Wait before the first retry; doubles with each.",
-    "email_max_retries": "Retries of a job that, like its type, names none itself.",
-    "email_doubt_seconds": "How long an effectively_once job waits for evidence before it is sent again.",
-    "email_max_message_bytes": "Largest message, attachments included; a larger one is dead.",
-}
+    kafka_bootstrap_servers: Text = ""
+    kafka_topic_email_jobs: KafkaName = "email-jobs"
+    kafka_topic_email_events: KafkaName = "email-events"
+    kafka_group_id: Text = "email-worker"
+    kafka_partitions: Partitions = ""
+    kafka_session_timeout_seconds: Annotated[float, _seconds(6, 300)] = 10.0
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: Text = ""
+    kafka_sasl_password: Secret = Secret()
+    kafka_ssl_ca_location: Text = ""
+
+    redis_host: Text = ""
+    redis_port: Port = 6379
+    redis_password: Secret = Secret()
+    redis_db: Annotated[int, _whole(0, 1000)] = 5
+    redis_ssl: bool = False
+    redis_list_email_jobs: Text = "email-jobs"
+    redis_stream_email_jobs: Text = ""
+    redis_status_ttl_seconds: Annotated[int, _whole(1, 31_536_000)] = 86_400
+    redis_dead_letters_kept: Annotated[int, _whole(1, 10_000_000)] = 100_000
+
+    ingest_batch_size: Annotated[int, _whole(1, 5000)] = 500
 
 
 # Deployments hand these on although they are empty, and empty they mean nothing.
@@ -193,7 +184,7 @@ def _convert(text: str, kind: Any) -> Any:
     if "\x00" in text or "\n" in text or "\r" in text:
         raise msgspec.ValidationError
     value = msgspec.convert(text.strip(), kind, strict=False)
-    if isinstance(value, int) and not text.strip().isdigit():
+    if isinstance(value, int) and kind is not bool and not text.strip().isdigit():
         # msgspec takes 1e1 for a whole number; people take it for a mistake.
         raise msgspec.ValidationError
     return value
@@ -203,6 +194,8 @@ def allowed(kind: Any) -> str:
     """What a variable of this type may be, in words."""
     if kind is Secret:
         return "one line of text"
+    if kind is bool:
+        return "true or false"
     if get_origin(kind) is Literal:
         return " or ".join(choice or "(empty)" for choice in get_args(kind))
     return str(kind.__metadata__[0].description)

@@ -1,8 +1,74 @@
-"""The settings as documents: `.env.example` and `docs/configuration.md` are generated here and checked by a test."""
+"""What each setting means, and the documents made of it: `.env.example` and `docs/configuration.md`."""
 
 import msgspec
 
-from worker.settings import DOCS, Secret, Settings, allowed
+from worker.settings import Secret, Settings, allowed
+
+DOCS: dict[str, str] = {
+    "worker_name": "Names this process in logs, in the journal and in Postgres. Default: host and process id.",
+    "environment": "In production logs are JSON and EMAIL_FROM_ADDRESS must be set.",
+    "log_level": "INFO is a line per batch, DEBUG a line per mail.",
+    "worker_concurrency": "Batches at once. The process holds up to this many connections to Postgres, plus 6.",
+    "worker_batch_size": "Rows claimed per transaction.",
+    "db_host": "Where Postgres is: a host, or the folder of its socket. Never a pooler.",
+    "db_port": "Its port.",
+    "db_name": "Its database.",
+    "db_user": "The role to connect as.",
+    "db_password": "Its password, if it needs one.",
+    "db_ssl_mode": "libpq's sslmode.",
+    "email_provider_primary": "The provider that is tried first.",
+    "email_provider_fallback": "The one that gets a mail when the first definitely failed. Empty: none.",
+    "email_from_address": "The sender of every mail, unless a job's options name another.",
+    "email_from_name": "The sender's name as recipients see it; templates see it as brand.name.",
+    "email_reply_to": "Where answers go. Empty: to the sender.",
+    "email_unsubscribe_url": (
+        "For types with opt-out: the link of List-Unsubscribe. {id} becomes the job's id, {email} the address."
+    ),
+    "smtp_host": "The SMTP server.",
+    "smtp_port": "Its port: 25, 587 for starttls, 465 for tls.",
+    "smtp_username": "User for AUTH. Empty: no AUTH.",
+    "smtp_password": "Its password.",
+    "smtp_encryption": "starttls (refused if not offered), tls from the first byte, or none. Certificates are checked.",
+    "smtp_fallback_host": "The second SMTP server, provider smtp_fallback.",
+    "smtp_fallback_port": "As SMTP_PORT.",
+    "smtp_fallback_username": "As SMTP_USERNAME.",
+    "smtp_fallback_password": "As SMTP_PASSWORD.",
+    "smtp_fallback_encryption": "As SMTP_ENCRYPTION.",
+    "smtp_connection_mails": "Mails over one connection before it is replaced.",
+    "smtp_connection_idle_seconds": "How long an unused connection is kept.",
+    "email_job_concurrency": "Connections per provider.",
+    "email_job_batch_size": "Mails per call to a provider that takes many.",
+    "email_job_timeout_seconds": "Longest wait for a provider's answer; the batch deadline cuts it shorter.",
+    "email_batch_deadline_seconds": (
+        "A batch ends by then: what is handed over and unanswered is unknown. No hand-over in its last third."
+    ),
+    "email_retry_delay_seconds": "Wait before the first retry; doubles with each.",
+    "email_max_retries": "Retries of a job that, like its type, names none itself.",
+    "email_doubt_seconds": "How long an effectively_once job waits for evidence before it is sent again.",
+    "email_max_message_bytes": "Largest message, attachments included; a larger one is dead.",
+    "email_dead_letter_queue": "The Kafka topic and the Redis list for what was rejected, and for dead letters.",
+    "kafka_bootstrap_servers": "Brokers, host:port with commas between. Empty: no Kafka.",
+    "kafka_topic_email_jobs": "The topic that kafka_ingest reads.",
+    "kafka_topic_email_events": "The topic that events are published to.",
+    "kafka_group_id": "The consumer group of the ingestors.",
+    "kafka_partitions": "Only these partitions, for one shard of several. Empty: the group shares all.",
+    "kafka_session_timeout_seconds": "After so long without a sign of life an ingestor's partitions go to others.",
+    "kafka_security_protocol": "How brokers are spoken to.",
+    "kafka_sasl_mechanism": "How to log in, with one of the SASL protocols.",
+    "kafka_sasl_username": "As whom to log in.",
+    "kafka_sasl_password": "With which password.",
+    "kafka_ssl_ca_location": "File of the certificates to trust. Empty: those of the system.",
+    "redis_host": "Where Redis or Valkey is. Empty: no Redis.",
+    "redis_port": "Its port.",
+    "redis_password": "Its password, if it needs one.",
+    "redis_db": "Its database.",
+    "redis_ssl": "Whether to speak TLS.",
+    "redis_list_email_jobs": "The list that redis_ingest takes jobs from, at its left end.",
+    "redis_stream_email_jobs": "A stream that redis_ingest reads too, by a consumer group. Empty: none.",
+    "redis_status_ttl_seconds": "How long a job's status stays in Redis after its last change.",
+    "redis_dead_letters_kept": "The newest so many entries of the dead letter list are kept.",
+    "ingest_batch_size": "Messages that an ingestor stores per transaction.",
+}
 
 _COMPUTED = {"worker_name": ""}
 
@@ -12,9 +78,13 @@ def _rows() -> list[tuple[str, str, str, str]]:
     rows = []
     for field in msgspec.structs.fields(Settings):
         default = _COMPUTED.get(field.name, field.default)
-        text = "" if isinstance(default, Secret) else f"{default:g}" if isinstance(default, float) else str(default)
+        text = "" if isinstance(default, Secret) else f"{default:g}" if isinstance(default, float) else _text(default)
         rows.append((field.name.upper(), text, allowed(field.type), DOCS[field.name]))
     return rows
+
+
+def _text(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def env_example() -> str:

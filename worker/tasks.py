@@ -14,6 +14,8 @@ from worker.job import Queue
 
 TASK_QUEUE = "email"
 DELIVER = "email:deliver"
+RELAY = "email:relay"
+RELAY_LOCK = "relay"
 
 blueprint = procrastinate.Blueprint()
 
@@ -31,6 +33,9 @@ class Process(Protocol):
 
     async def apply_late_outcomes(self) -> None:
         """Settle doubts whose answer came late."""
+
+    async def relay_events(self) -> None:
+        """Publish events to Kafka for a while."""
 
 
 def deliver_lock(queue: Queue) -> str:
@@ -63,3 +68,10 @@ async def tidy(context: JobContext, timestamp: int) -> None:
     """Remove the tasks of dead workers, and settle doubts whose answer came late."""
     await _process(context).remove_stalled_tasks()
     await _process(context).apply_late_outcomes()
+
+
+@blueprint.periodic(cron="* * * * * */5", queueing_lock=RELAY_LOCK)
+@blueprint.task(name="relay", queue=TASK_QUEUE, pass_context=True)
+async def relay(context: JobContext, timestamp: int) -> None:
+    """Publish events; ends at once when another process does it already, or there is no Kafka."""
+    await _process(context).relay_events()

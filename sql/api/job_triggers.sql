@@ -5,9 +5,9 @@
 CREATE OR REPLACE FUNCTION email_jobs_complete() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
-    policy email_types;
+    policy record;
 BEGIN
-    SELECT * INTO policy FROM email_types WHERE type = NEW.type;
+    SELECT queue, priority, guarantee INTO policy FROM email_types WHERE type = NEW.type;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown email type "%" in job "%"', NEW.type, NEW.job_id
             USING ERRCODE = 'EM001', HINT = 'SELECT type, description FROM email_types shows the known ones.';
@@ -65,11 +65,12 @@ COMMENT ON FUNCTION email_wake(email_queue) IS 'Wakes the idle worker of a queue
 CREATE OR REPLACE FUNCTION email_jobs_wake() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM email_wake(NEW.queue);
+    PERFORM email_wake(came.queue) FROM (SELECT DISTINCT queue FROM new_jobs) AS came;
     RETURN NULL;
 END $$;
 
-COMMENT ON FUNCTION email_jobs_wake() IS 'Trigger: wakes the queue''s idle worker for a new job.';
+COMMENT ON FUNCTION email_jobs_wake() IS 'Trigger: wakes the idle worker of each queue that new jobs came to.';
 
 CREATE OR REPLACE TRIGGER email_jobs_wake AFTER INSERT ON email_jobs
-FOR EACH ROW EXECUTE FUNCTION email_jobs_wake();
+REFERENCING NEW TABLE AS new_jobs
+FOR EACH STATEMENT EXECUTE FUNCTION email_jobs_wake();

@@ -10,7 +10,7 @@ from tests.integration.command import Command
 from tests.integration.office import run
 from tests.integration.rows import Connection
 from tests.support import Database
-from worker.settings import Settings, load_settings
+from worker.settings import Secret, Settings, load_settings
 
 SECRETS = {"DB_PASSWORD": "hunter-1", "SMTP_PASSWORD": "hunter-2"}
 VARIABLES = [field.name.upper() for field in msgspec.structs.fields(Settings)]
@@ -55,7 +55,9 @@ def test_config_as_env_holds_the_defaults(command: Command) -> None:
 
 def _secrets(settings: Settings) -> dict[str, object]:
     """Secrets compare by identity."""
-    return {name: getattr(settings, name) for name in ("db_password", "smtp_password", "smtp_fallback_password")}
+    return {
+        field.name: getattr(settings, field.name) for field in msgspec.structs.fields(Settings) if field.type is Secret
+    }
 
 
 def test_config_as_markdown_explains_every_variable(command: Command) -> None:

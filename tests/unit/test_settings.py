@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import SettingsError
-from worker.settings import DOCS, Secret, Settings, allowed, load_settings, shown
-from worker.settings_docs import env_example, markdown
+from worker.settings import Secret, Settings, allowed, load_settings, shown
+from worker.settings_docs import DOCS, env_example, markdown
 
 ROOT = Path(__file__).parent.parent.parent
 FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
@@ -39,6 +39,12 @@ def _good(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
     """Texts of a variable with the values that they stand for."""
     if kind is Secret:
         yield from (("s e c r e t", "s e c r e t"), (" kept ", " kept "))
+    elif kind is bool:
+        yield from (("true", True), ("false", False), ("1", True), ("0", False), (" True ", True))
+    elif name == "kafka_partitions":
+        yield from ((text, text) for text in ("", "0", "0,1,5", "0-3", "0-3,8"))
+    elif name.startswith("kafka_topic") or name == "email_dead_letter_queue":
+        yield from ((text, text) for text in ("jobs", "a.b_c-D9"))
     elif get_origin(kind) is Literal:
         yield from ((choice, choice) for choice in get_args(kind))
     elif _base(kind) in (int, float):
@@ -60,7 +66,13 @@ def _good(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
 def _bad(name: str, kind: Any) -> Iterator[str]:
     """Texts that a variable refuses."""
     yield from LINES
-    if get_origin(kind) is Literal:
+    if kind is bool:
+        yield from ("", "maybe", "2", "nope")
+    elif name == "kafka_partitions":
+        yield from ("a", "1-", "-1", "1,,2", "1;2", "123456")
+    elif name.startswith("kafka_topic") or name == "email_dead_letter_queue":
+        yield from ("", "a b", "a/b", "x" * 250)
+    elif get_origin(kind) is Literal:
         yield from (choice for choice in ("nope", "", "SMTP", " ", "debug") if choice.strip() not in get_args(kind))
     elif _base(kind) in (int, float):
         least, most = _limits(kind)

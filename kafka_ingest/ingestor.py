@@ -1,0 +1,296 @@
+"""The ingestor: reads its partitions, and has them written while it reads on.
+
+Kafka tells which partitions are ours; Postgres tells where to go on in them. Two ingestors that hold the same partition
+for a moment do no harm: what both read is stored by one of them, because the offset's row is locked with the rows.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from kafka_ingest.dead_letters import DeadLetters
+from kafka_ingest.offsets import Topic
+from kafka_ingest.writer import LONGEST_PAUSE_SECONDS, Batch, Item, Stopped, Writer, Written
+from worker.errors import KafkaUnusable
+from worker.intake import Result
+from worker.kafka import ANSWER_SECONDS, client_config, listed_partitions, topic_identity
+from worker.message import read_or_error
+from worker.settings import Settings
+
+IDLE_SECONDS = 0.2
+# A write that takes longer than this stops the reading, which throws away what the client has fetched ahead.
+PATIENCE_SECONDS = 2.0
+CHECK_SECONDS = 5.0
+# What is written at once, and so held in memory several times over.
+PORTION_BYTES = 8_000_000
+# Kafka's own copy of the offsets is for its tools, and may be a second old.
+COMMIT_SECONDS = 1.0
+REPORT_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Ingestor:
+    """One member of the group, or the reader of fixed partitions. `run` works until `stop` is set."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._name = settings.kafka_topic_email_jobs
+        self._admin = AdminClient(client_config(settings))
+        self._consumer = Consumer(self._consumer_config())
+        self._writer = Writer(settings, stop)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._dead_letters = DeadLetters(settings)
+        self._partitions: list[int] = []
+        self._topic: Topic | None = None
+        self._epochs: dict[int, int] = {}
+        self._writing: Future[Written] | None = None
+        self._checked_at = 0.0
+        self._uncommitted: dict[int, int] = {}
+        self._committed_at = 0.0
+        self._counts: Counter[str] = Counter()
+        self._reported_at = time.monotonic()
+
+    def _consumer_config(self) -> dict[str, Any]:
+        return client_config(self._settings) | {
+            "group.id": self._settings.kafka_group_id,
+            "session.timeout.ms": int(self._settings.kafka_session_timeout_seconds * 1000),
+            "heartbeat.interval.ms": int(self._settings.kafka_session_timeout_seconds * 1000 / 4),
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "queued.min.messages": 20_000,
+            "queued.max.messages.kbytes": 65_536,
+            "fetch.queue.backoff.ms": 20,
+            # Some brokers answer only when this has passed, whatever has come meanwhile.
+            "fetch.wait.max.ms": 10,
+        }
+
+    def run(self) -> None:
+        """Ingest until the stop event is set; then finish what is being written."""
+        fixed = listed_partitions(self._settings.kafka_partitions)
+        if fixed:
+            self._partitions = fixed
+        else:
+            self._consumer.subscribe(
+                [self._name], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            )
+        log.info("started", topic=self._name, partitions=fixed or "those of the group")
+        try:
+            while not self._stop.is_set():
+                self._turn()
+        except Stopped:
+            log.info("stopping while Postgres is away")
+        finally:
+            self._end()
+        log.info("stopped")
+
+    # Whose partitions
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Nothing is read before Postgres has said from where: see `_place`.
+        consumer.assign([])
+        self._partitions = sorted(partition.partition for partition in partitions)
+        self._topic = None
+        log.info("assigned", topic=self._name, partitions=self._partitions)
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("revoked", topic=self._name, partitions=sorted(partition.partition for partition in partitions))
+        self._partitions = []
+        self._topic = None
+        self._uncommitted.clear()
+
+    # One turn of the loop
+
+    def _turn(self) -> None:
+        if self._topic is None and self._partitions and not self._place():
+            return
+        messages = self._read()
+        for some in _portions(messages):
+            # A rebalance may have taken the topic from us while the last portion was waited for.
+            if self._topic is not None:
+                batch = self._batch(self._topic, some)
+                self._finish_write()
+                self._writing = self._thread.submit(self._writer.write, batch)
+        if self._writing is not None and self._writing.done():
+            self._finish_write()
+        self._keep_house()
+
+    def _read(self) -> list[Message]:
+        """What is there: at once when something is, after IDLE_SECONDS when nothing is."""
+        first = self._consumer.poll(0 if self._writing is not None and not self._writing.done() else IDLE_SECONDS)
+        if first is None:
+            if self._writing is not None:
+                _ends_within(self._writing, IDLE_SECONDS)
+            return []
+        more = self._settings.ingest_batch_size - 1
+        found = [first, *(self._consumer.consume(more, 0) if more else [])]
+        return [message for message in found if self._is_message(message)]
+
+    def _is_message(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() != KafkaError._PARTITION_EOF:
+            log.warning("Kafka", error=error.str())
+        if error.fatal():
+            raise KafkaUnusable(f"Kafka: {error.str()}. Start the ingestor again.")
+        return False
+
+    def _batch(self, topic: Topic, messages: Sequence[Message]) -> Batch:
+        items: list[Item] = []
+        next_offsets: dict[int, int] = {}
+        for message in messages:
+            partition, offset, raw = message.partition(), message.offset(), message.value()
+            assert partition is not None
+            assert offset is not None
+            next_offsets[partition] = offset + 1
+            if raw is None:
+                # A tombstone says that a key is gone from a compacted topic: there is no mail in it.
+                self._counts["tombstones"] += 1
+                continue
+            items.append(Item(partition, offset, raw, read_or_error(raw)))
+        return Batch(topic, items, next_offsets, self._epochs)
+
+    # Writing
+
+    def _finish_write(self) -> None:
+        """Wait for the batch that is being written, and do what follows from it."""
+        if self._writing is None:
+            return
+        self._serve_until(self._writing)
+        written, self._writing = self._writing.result(), None
+        for result in Result:
+            self._counts[result] += written.counts[result]
+        self._uncommitted |= written.next_offsets
+        for rejected in written.rejected:
+            self._dead_letters.tell(rejected)
+        if written.stale and self._topic is not None:
+            log.warning("somebody moved offsets; reading on from there", partitions=sorted(written.stale))
+            self._topic = None
+
+    def _serve_until(self, work: Future[Any]) -> None:
+        """Wait for the writer's thread. If it takes long, read nothing, but go on serving the group."""
+        if _ends_within(work, PATIENCE_SECONDS):
+            return
+        held = [TopicPartition(self._name, partition) for partition in self._partitions if self._topic is not None]
+        self._consumer.pause(held)
+        while not _ends_within(work, 0):
+            # Paused partitions give no message; what comes is the group's news.
+            self._consumer.poll(IDLE_SECONDS)
+        if self._topic is not None:
+            self._consumer.resume(held)
+
+    # Where to go on
+
+    def _place(self) -> bool:
+        """Ask Kafka what the topic is and Postgres where to go on, and begin to read there; False: try again."""
+        self._finish_write()
+        try:
+            topic = Topic(self._name, topic_identity(self._admin, self._name))
+            logs = {
+                partition: self._consumer.get_watermark_offsets(
+                    TopicPartition(self._name, partition), timeout=ANSWER_SECONDS
+                )
+                for partition in self._partitions
+            }
+        except (KafkaUnusable, KafkaException) as error:
+            log.warning("Kafka does not answer", error=str(error), pause=LONGEST_PAUSE_SECONDS)
+            self._consumer.poll(LONGEST_PAUSE_SECONDS)
+            return False
+        placing = self._thread.submit(self._writer.place, topic, logs)
+        wanted = self._partitions
+        self._serve_until(placing)
+        held = placing.result()
+        if self._partitions is not wanted:
+            return False
+        self._epochs = {partition: place.epoch for partition, place in held.items()}
+        self._topic = topic
+        places = [TopicPartition(self._name, partition, place.next_offset) for partition, place in held.items()]
+        self._consumer.assign(places)
+        self._consumer.resume(places)
+        log.info(
+            "reading", topic=topic.name, offsets={partition: place.next_offset for partition, place in held.items()}
+        )
+        return True
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        if self._uncommitted and now - self._committed_at >= COMMIT_SECONDS:
+            self._committed_at = now
+            self._commit()
+        if self._topic is not None and now - self._checked_at >= CHECK_SECONDS:
+            self._checked_at = now
+            self._check(self._topic)
+        if self._counts and now - self._reported_at >= REPORT_SECONDS:
+            self._report(now)
+
+    def _check(self, topic: Topic) -> None:
+        """Notice what no message would tell: an operator's reset, and a topic that was made again."""
+        self._finish_write()
+        try:
+            is_same = topic_identity(self._admin, self._name) == topic.id
+        except KafkaUnusable:
+            # Away; the client connects again by itself, and the next look tells.
+            return
+        reading = self._thread.submit(self._writer.epochs, topic)
+        self._serve_until(reading)
+        known = reading.result()
+        if self._topic is topic and (not is_same or any(known.get(p) != e for p, e in self._epochs.items())):
+            log.warning("the topic was made again, or somebody moved its offsets", topic=self._name)
+            self._topic = None
+
+    def _commit(self, *, wait: bool = False) -> None:
+        parts = [TopicPartition(self._name, partition, offset) for partition, offset in self._uncommitted.items()]
+        self._uncommitted.clear()
+        try:
+            if wait:
+                self._consumer.commit(offsets=parts, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=parts)
+        except KafkaException as error:
+            log.debug("Kafka did not take the offsets; Postgres has them", error=str(error))
+
+    def _report(self, now: float) -> None:
+        log.info("ingested", topic=self._name, **dict(self._counts))
+        self._counts.clear()
+        self._reported_at = now
+
+    def _end(self) -> None:
+        try:
+            self._finish_write()
+            self._commit(wait=True)
+        except (Stopped, KafkaException):
+            log.info("what was being written is read again by whoever gets the partitions")
+        if self._counts:
+            self._report(time.monotonic())
+        self._consumer.close()
+        self._dead_letters.close()
+        self._thread.shutdown()
+        self._writer.close()
+
+
+def _ends_within(work: Future[Any], seconds: float) -> bool:
+    return bool(wait((work,), seconds).done)
+
+
+def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """The messages in portions of PORTION_BYTES or so."""
+    some: list[Message] = []
+    size = 0
+    for message in messages:
+        some.append(message)
+        size += len(message)
+        if size >= PORTION_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

@@ -1,0 +1,165 @@
+"""Writing batches to Postgres, in a thread of its own: the consumer's thread must go on serving its group meanwhile.
+
+A batch is written until it is written: while Postgres is away the writer waits with growing pauses, and the ingestor
+reads nothing more. The same batch twice does no harm: the offsets say what is there already.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from kafka_ingest import offsets
+from kafka_ingest.offsets import Topic
+from worker.db import connect_once
+from worker.errors import BadMessage, DatabaseUnreachable
+from worker.intake import Received, Result, Verdict, store
+from worker.message import JobRow
+from worker.settings import Settings
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Item(NamedTuple):
+    """A message of a partition, and what was read in it."""
+
+    partition: int
+    offset: int
+    raw: bytes
+    reading: JobRow | BadMessage
+
+
+class Batch(NamedTuple):
+    """Messages in the order in which they came, and how far each partition has been read with them.
+
+    `next_offsets` may go beyond the last item: a tombstone moves the offset and is no message.
+    """
+
+    topic: Topic
+    items: Sequence[Item]
+    next_offsets: Mapping[int, int]
+    epochs: Mapping[int, int]
+
+
+class Rejected(NamedTuple):
+    """A message for the dead letter topic."""
+
+    position: str
+    raw: bytes
+    error: str
+
+
+class Written(NamedTuple):
+    """What became of a batch. `stale`: partitions whose offset somebody moved; nothing of them was written."""
+
+    counts: Mapping[Result, int]
+    rejected: Sequence[Rejected]
+    next_offsets: Mapping[int, int]
+    stale: frozenset[int]
+
+
+class Stopped(Exception):
+    """The process stops, and the batch is not written: whoever gets the partition reads it again."""
+
+
+class Writer:
+    """The one connection of an ingestor to Postgres. Its methods run in one thread."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._connection: Connection[Any] | None = None
+
+    def write(self, batch: Batch) -> Written:
+        """Write a batch and its offsets in one transaction. Raises Stopped."""
+        return self._until_it_works(lambda connection: write(connection, batch))
+
+    def place(self, topic: Topic, logs: Mapping[int, tuple[int, int]]) -> dict[int, offsets.Held]:
+        """Where to read partitions on, whose logs begin and end there. Raises Stopped."""
+        return self._until_it_works(
+            lambda connection: {
+                partition: offsets.place(connection, topic, partition, begins, ends)
+                for partition, (begins, ends) in sorted(logs.items())
+            }
+        )
+
+    def epochs(self, topic: Topic) -> dict[int, int]:
+        """The epochs that count now. Raises Stopped."""
+        return self._until_it_works(lambda connection: offsets.epochs(connection, topic))
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _until_it_works(self, work: Callable[[Connection[Any]], T]) -> T:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return work(self._connected())
+            except (psycopg.OperationalError, DatabaseUnreachable) as error:
+                log.warning("Postgres is away; nothing is read meanwhile", error=str(error).strip(), pause=pause)
+                self.close()
+                self._connection = None
+            if self._stop.wait(pause):
+                raise Stopped
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _connected(self) -> Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect_once(self._settings, "email-worker kafka")
+        return self._connection
+
+
+def write(connection: Connection[Any], batch: Batch) -> Written:
+    """Store what is new of a batch, and move the offsets, in one transaction."""
+    with connection.transaction():
+        held = offsets.lock(connection, batch.topic, batch.next_offsets)
+        stale = frozenset(
+            partition
+            for partition in batch.next_offsets
+            if partition not in held or held[partition].epoch != batch.epochs.get(partition)
+        )
+        # What another holder of the partition has stored meanwhile is behind its offset.
+        items = [
+            item
+            for item in batch.items
+            if item.partition not in stale and item.offset >= held[item.partition].next_offset
+        ]
+        received = [Received(_position(batch.topic, item), item.raw) for item in items]
+        verdicts = store(connection, "kafka", received, [item.reading for item in items])
+        moved = {
+            partition: next_offset
+            for partition, next_offset in batch.next_offsets.items()
+            if partition not in stale and next_offset > held[partition].next_offset
+        }
+        offsets.advance(connection, batch.topic, moved)
+    return Written(_counts(verdicts), _rejected(received, verdicts), moved, stale)
+
+
+def _position(topic: Topic, item: Item) -> str:
+    # With the topic's id: in a topic that was made again the same offset is another message.
+    return f"{topic.name}/{item.partition}/{item.offset} ({topic.id})"
+
+
+def _counts(verdicts: Sequence[Verdict]) -> dict[Result, int]:
+    counts = dict.fromkeys(Result, 0)
+    for verdict in verdicts:
+        counts[verdict.result] += 1
+    return counts
+
+
+def _rejected(received: Sequence[Received], verdicts: Sequence[Verdict]) -> list[Rejected]:
+    return [
+        Rejected(message.position, message.raw, verdict.error)
+        for message, verdict in zip(received, verdicts, strict=True)
+        if verdict.result is Result.REJECTED
+    ]

@@ -1,0 +1,141 @@
+"""The list: messages are taken from its left end in batches, each into a list of the taker's own.
+
+Producers append at the right end (RPUSH). A batch's own list is deleted when its jobs are committed. When a taker's
+heartbeat is gone, another one renames its lists to its own, in one atomic step, and stores them.
+"""
+
+import threading
+import time
+from importlib.resources import files
+from itertools import count
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import redis
+import structlog
+
+from redis_ingest.heartbeat import Heartbeat
+from redis_ingest.reports import Reports
+from redis_ingest.storing import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped, Storing
+from worker.intake import Received
+from worker.redis_client import blocking_client
+from worker.settings import Settings
+
+# An empty list is waited at, not asked again and again.
+WAIT_SECONDS = 2
+LOOK_AROUND_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Names(NamedTuple):
+    """The keys around a list: the set of all takers' lists, and those of one taker."""
+
+    jobs: str
+    taker: str
+
+    @property
+    def taken(self) -> str:
+        """The set of the lists that hold what was taken and is not committed."""
+        return f"{self.jobs}:taken"
+
+    def heartbeat(self, taker: str | None = None) -> str:
+        """The key that lives while a taker does."""
+        return f"{self.jobs}:taker:{taker or self.taker}"
+
+    def batch(self, number: int) -> str:
+        """The list of one batch."""
+        return f"{self.jobs}:taken:{self.taker}:{number}"
+
+    def owner(self, batch: str) -> str:
+        """Who took a batch."""
+        return batch.rpartition(":")[0].rpartition(":")[2]
+
+
+class ListRoad:
+    """One taker. `run` works until `stop` is set."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._names = Names(settings.redis_list_email_jobs, uuid4().hex)
+        self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
+        self._take = self._client.register_script(_script("take"))
+        self._take_over = self._client.register_script(_script("take_over"))
+        self._storing = Storing(settings, "redis", stop)
+        self._reports = Reports("redis", self._names.jobs)
+        self._numbers = count(1)
+        self._looked_around_at = float("-inf")
+
+    def run(self) -> None:
+        """Take and store until the stop event is set; what is in hand then is finished."""
+        pause = FIRST_PAUSE_SECONDS
+        while not self._stop.is_set():
+            try:
+                with Heartbeat(self._settings, self._names.heartbeat()):
+                    while not self._stop.is_set():
+                        self._turn()
+                        pause = FIRST_PAUSE_SECONDS
+            except Stopped:
+                break
+            except redis.RedisError as error:
+                log.warning("Redis is away", error=str(error), pause=pause)
+                self._stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        self._reports.tell()
+        self._storing.close()
+        self._client.close()
+
+    def _turn(self) -> None:
+        if time.monotonic() - self._looked_around_at >= LOOK_AROUND_SECONDS:
+            self._looked_around_at = time.monotonic()
+            self._look_around()
+        batch = self._names.batch(next(self._numbers))
+        size = self._settings.ingest_batch_size
+        taken = self._take(keys=[self._names.jobs, batch, self._names.taken], args=[size])
+        if not taken and self._waits_for_one(batch):
+            taken = 1 + int(self._take(keys=[self._names.jobs, batch, self._names.taken], args=[size]))
+        if taken:
+            self._store(batch)
+        self._reports.tell_if_due()
+
+    def _waits_for_one(self, batch: str) -> bool:
+        """Wait at the empty list; the one that comes stands in the batch's list then."""
+        # Known before it holds something: dying in between must not lose it.
+        self._client.sadd(self._names.taken, batch)
+        came = self._client.blmove(self._names.jobs, batch, WAIT_SECONDS, "LEFT", "RIGHT")
+        if came is None:
+            self._client.srem(self._names.taken, batch)
+        return came is not None
+
+    def _store(self, batch: str) -> None:
+        taken: Any = self._client.lrange(batch, 0, -1)
+        messages = [Received(self._names.jobs, raw) for raw in taken]
+        stored = self._storing.store(messages)
+        with self._client.pipeline(transaction=True) as together:
+            together.delete(batch)
+            together.srem(self._names.taken, batch)
+            if stored.dead_letters:
+                together.rpush(self._settings.email_dead_letter_queue, *stored.dead_letters)
+                together.ltrim(self._settings.email_dead_letter_queue, -self._settings.redis_dead_letters_kept, -1)
+            together.execute()
+        self._reports.count(stored.counts)
+
+    def _look_around(self) -> None:
+        """Store what takers left that live no more, and what this one left when Redis was away."""
+        held: Any = self._client.smembers(self._names.taken)
+        for name in held:
+            batch = name.decode()
+            owner = self._names.owner(batch)
+            if owner == self._names.taker:
+                self._store(batch)
+                continue
+            mine = self._names.batch(next(self._numbers))
+            keys = [batch, self._names.heartbeat(owner), mine, self._names.taken]
+            if count_taken := self._take_over(keys=keys):
+                log.warning("a taker died; storing what it had taken", messages=count_taken)
+                self._store(mine)
+
+
+def _script(name: str) -> str:
+    return files("redis_ingest").joinpath("lua", f"{name}.lua").read_text()

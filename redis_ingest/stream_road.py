@@ -1,0 +1,138 @@
+"""The stream: read by a consumer group, acknowledged when the jobs are committed.
+
+What a consumer took and never acknowledged is claimed by another one after a while. An entry's message is the field
+`message`, or the only field that it has. Entries stay in the stream: its producers trim it.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import redis
+import structlog
+
+from redis_ingest.reports import Reports
+from redis_ingest.storing import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped, Storing
+from worker.intake import Received
+from worker.redis_client import blocking_client
+from worker.settings import Settings
+
+GROUP = "email-worker"
+FIELD = b"message"
+WAIT_SECONDS = 2.0
+# Longer than any batch takes while Postgres is there; sooner would only repeat work.
+ABANDONED_SECONDS = 30.0
+LOOK_AROUND_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+Entry = tuple[bytes, dict[bytes, bytes] | None]
+
+
+class StreamRoad:
+    """One consumer of the group. `run` works until `stop` is set."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._stream = settings.redis_stream_email_jobs
+        self._consumer = uuid4().hex
+        self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
+        self._storing = Storing(settings, "redis-stream", stop)
+        self._reports = Reports("redis-stream", self._stream)
+        self._looked_around_at = float("-inf")
+
+    def run(self) -> None:
+        """Read and store until the stop event is set."""
+        pause = FIRST_PAUSE_SECONDS
+        while not self._stop.is_set():
+            try:
+                self._join()
+                while not self._stop.is_set():
+                    self._turn()
+                    pause = FIRST_PAUSE_SECONDS
+            except Stopped:
+                break
+            except redis.RedisError as error:
+                log.warning("Redis is away", error=str(error), pause=pause)
+                self._stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        self._leave()
+
+    def _join(self) -> None:
+        try:
+            self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _turn(self) -> None:
+        if time.monotonic() - self._looked_around_at >= LOOK_AROUND_SECONDS:
+            self._looked_around_at = time.monotonic()
+            self._claim_abandoned()
+        found: Any = self._client.xreadgroup(
+            GROUP,
+            self._consumer,
+            {self._stream: ">"},
+            count=self._settings.ingest_batch_size,
+            block=int(WAIT_SECONDS * 1000),
+        )
+        for _, entries in found or []:
+            self._store(entries)
+        self._reports.tell_if_due()
+
+    def _claim_abandoned(self) -> None:
+        start: Any = b"0-0"
+        while True:
+            start, entries, _ = self._client.xautoclaim(
+                self._stream,
+                GROUP,
+                self._consumer,
+                min_idle_time=int(ABANDONED_SECONDS * 1000),
+                start_id=start,
+                count=self._settings.ingest_batch_size,
+            )
+            if entries:
+                log.warning("a consumer died; storing what it had read", messages=len(entries))
+                self._store(entries)
+            if start == b"0-0":
+                return
+
+    def _store(self, entries: Sequence[Entry]) -> None:
+        # An entry that was deleted meanwhile comes without fields: there is nothing left to store.
+        messages = [
+            Received(f"{self._stream}/{identity.decode()}", _message(fields)) for identity, fields in entries if fields
+        ]
+        stored = self._storing.store(messages)
+        with self._client.pipeline(transaction=True) as together:
+            together.xack(self._stream, GROUP, *(identity for identity, _ in entries))
+            if stored.dead_letters:
+                together.rpush(self._settings.email_dead_letter_queue, *stored.dead_letters)
+                together.ltrim(self._settings.email_dead_letter_queue, -self._settings.redis_dead_letters_kept, -1)
+            together.execute()
+        self._reports.count(stored.counts)
+
+    def _leave(self) -> None:
+        try:
+            pending: Any = self._client.xpending_range(self._stream, GROUP, "-", "+", 1, consumername=self._consumer)
+            if not pending:
+                # A consumer without open entries is only a name in the group's list.
+                self._client.xgroup_delconsumer(self._stream, GROUP, self._consumer)
+        except redis.RedisError:
+            log.debug("the group keeps this consumer's name")
+        self._reports.tell()
+        self._storing.close()
+        self._client.close()
+
+
+def _message(fields: dict[bytes, bytes]) -> bytes:
+    if FIELD in fields:
+        return fields[FIELD]
+    if len(fields) == 1:
+        return next(iter(fields.values()))
+    # Several fields, and none of them says that it is the message: kept as they are, for the reject.
+    texts = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
+    return json.dumps(texts).encode()

@@ -1,0 +1,162 @@
+"""The intake: messages of any road become jobs, or are kept as rejects, in the caller's transaction.
+
+Promises: each message has a verdict; what is accepted or rejected is committed together with whatever else the caller
+writes in the same transaction, such as the source's position; a message that only the database refuses costs no other
+one its place. The same job twice is one row.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import Connection
+
+from worker.db import array_literal, query
+from worker.errors import BadMessage
+from worker.message import JobRow, read_or_error
+
+
+class Result(StrEnum):
+    """What became of a message."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+class Received(NamedTuple):
+    """A message as it came, and where it stood in its source."""
+
+    position: str
+    raw: bytes
+
+
+class Verdict(NamedTuple):
+    """What became of a message, and why, if it was rejected."""
+
+    result: Result
+    error: str = ""
+
+
+ACCEPTED = Verdict(Result.ACCEPTED)
+DUPLICATE = Verdict(Result.DUPLICATE)
+
+_UNKNOWN_TYPE = '$.type: unknown email type "{}"; the known ones are in email_types'
+
+Readable = tuple[int, JobRow]
+
+
+def store(
+    connection: Connection[Any],
+    source: str,
+    messages: Sequence[Received],
+    readings: Sequence[JobRow | BadMessage] | None = None,
+) -> list[Verdict]:
+    """Store a batch, in the transaction that is open or in one of its own; a verdict for each message, in order.
+
+    `readings` is what `read_or_error` made of them, which can be done while another batch is stored. Raises psycopg's
+    error when it is not a message's fault.
+    """
+    readings = [read_or_error(message.raw) for message in messages] if readings is None else readings
+    verdicts = [ACCEPTED] * len(messages)
+    readable: list[Readable] = []
+    for number, reading in enumerate(readings):
+        if isinstance(reading, BadMessage):
+            verdicts[number] = Verdict(Result.REJECTED, str(reading))
+        else:
+            readable.append((number, reading))
+    with connection.transaction():
+        _store_jobs(connection, source, readable, verdicts, set())
+        rejected = [number for number, verdict in enumerate(verdicts) if verdict.result is Result.REJECTED]
+        if rejected:
+            connection.execute(
+                query("store_rejects"),
+                {
+                    "source": source,
+                    "positions": [messages[number].position for number in rejected],
+                    "raws": [messages[number].raw for number in rejected],
+                    "errors": [verdicts[number].error for number in rejected],
+                },
+            )
+    return verdicts
+
+
+def _store_jobs(
+    connection: Connection[Any], source: str, rows: Sequence[Readable], verdicts: list[Verdict], seen: set[str]
+) -> None:
+    """Insert rows; halves of them, where the database refuses one, until that one is alone."""
+    if not rows:
+        return
+    try:
+        with connection.transaction():
+            found = connection.execute(query("store_jobs"), _columns(source, rows)).fetchall()
+    except psycopg.Error as error:
+        if not _is_a_messages_fault(error):
+            raise
+        if len(rows) == 1:
+            verdicts[rows[0][0]] = Verdict(Result.REJECTED, _words(error))
+            return
+        half = len(rows) // 2
+        _store_jobs(connection, source, rows[:half], verdicts, seen)
+        _store_jobs(connection, source, rows[half:], verdicts, seen)
+        return
+    for place, is_unknown_type in found:
+        number, row = rows[place]
+        verdicts[number] = Verdict(Result.REJECTED, _UNKNOWN_TYPE.format(row.type)) if is_unknown_type else DUPLICATE
+    for number, row in rows:
+        if verdicts[number] is ACCEPTED and row.job_id in seen:
+            verdicts[number] = DUPLICATE
+        seen.add(row.job_id)
+
+
+def _columns(source: str, rows: Sequence[Readable]) -> dict[str, object]:
+    parameters: dict[str, object] = {"source": source}
+    for name, column in zip(_PARAMETERS, zip(*(_values(row) for _, row in rows), strict=True), strict=True):
+        parameters[name] = array_literal(column)
+    return parameters
+
+
+def _values(row: JobRow) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in row.__struct_fields__)
+
+
+_PARAMETERS = (
+    "job_ids",
+    "types",
+    "templates",
+    "emails",
+    "names",
+    "user_ids",
+    "datas",
+    "priorities",
+    "scheduled",
+    "expires",
+    "retry_counts",
+    "max_retries",
+    "locales",
+    "subjects",
+    "contents",
+    "campaigns",
+    "options",
+    "extras",
+)
+
+# SQLSTATE classes: data exception, integrity constraint, program limit; EM are our own.
+_MESSAGES_FAULTS = ("22", "23", "54", "EM")
+
+
+def _is_a_messages_fault(error: psycopg.Error) -> bool:
+    if error.sqlstate is None:
+        # Refused by psycopg itself: a NUL in a text.
+        return isinstance(error, psycopg.DataError)
+    return error.sqlstate.startswith(_MESSAGES_FAULTS)
+
+
+def _words(error: psycopg.Error) -> str:
+    """Why the database refused a row. Never its DETAIL, which quotes the row."""
+    if isinstance(error, psycopg.errors.CheckViolation):
+        return f"$: {error.diag.constraint_name}"
+    if error.sqlstate is None or isinstance(error, psycopg.errors.UntranslatableCharacter):
+        return "$: a NUL character (\\u0000) cannot be stored"
+    return f"$: {error.diag.message_primary}"

@@ -1,0 +1,59 @@
+"""Kafka as the settings describe it: what every client of ours needs to know, and a topic's identity.
+
+confluent_kafka is imported where a client is made, so a worker without Kafka never loads it.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import KafkaUnusable, SettingsError
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+ANSWER_SECONDS = 5.0
+_log = logging.getLogger("kafka")
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """What leads to the brokers and lets us in. Raises SettingsError when no brokers are named."""
+    if not settings.kafka_bootstrap_servers:
+        raise SettingsError(
+            "KAFKA_BOOTSTRAP_SERVERS is not set: it must name the brokers, like kafka-1:9092,kafka-2:9092"
+        )
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "client.id": settings.worker_name,
+        "security.protocol": settings.kafka_security_protocol,
+        "socket.keepalive.enable": True,
+        "log_level": 4,
+        "logger": _log,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        config["sasl.mechanism"] = settings.kafka_sasl_mechanism
+        config["sasl.username"] = settings.kafka_sasl_username
+        config["sasl.password"] = settings.kafka_sasl_password.reveal()
+    if settings.kafka_ssl_ca_location:
+        config["ssl.ca.location"] = settings.kafka_ssl_ca_location
+    return config
+
+
+def topic_identity(admin: "AdminClient", topic: str) -> str:
+    """Kafka's own id of a topic: one that is deleted and made again has another. Raises KafkaUnusable."""
+    from confluent_kafka import KafkaException, TopicCollection
+
+    try:
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS)[topic].result()
+    except KafkaException as error:
+        raise KafkaUnusable(f"Kafka says nothing of the topic {topic}: {error.args[0].str()}") from None
+    return str(described.topic_id)
+
+
+def listed_partitions(text: str) -> list[int]:
+    """`0,4-6` as [0, 4, 5, 6]."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return sorted(found)

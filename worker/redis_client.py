@@ -1,0 +1,46 @@
+"""Redis as the settings describe it. The library is imported only where a client is made."""
+
+from typing import TYPE_CHECKING, Any
+
+from worker.errors import SettingsError
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+ANSWER_SECONDS = 5.0
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for a client. Raises SettingsError when no Redis is named."""
+    if not settings.redis_host:
+        raise SettingsError("REDIS_HOST is not set: it must name the Redis server")
+    return {
+        "host": settings.redis_host,
+        "port": settings.redis_port,
+        "password": settings.redis_password.reveal() or None,
+        "db": settings.redis_db,
+        "ssl": settings.redis_ssl,
+        "socket_connect_timeout": ANSWER_SECONDS,
+        "socket_keepalive": True,
+        "client_name": "email-worker",
+    }
+
+
+def blocking_client(settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> "redis.Redis":
+    """A client for threads. `answer_seconds` must exceed the longest blocking command."""
+    import redis
+
+    return redis.Redis(**connection_options(settings), socket_timeout=answer_seconds)
+
+
+def async_client(settings: Settings) -> "redis.asyncio.Redis":
+    """A client for the event loop. Never tries a command twice: what it writes is best effort."""
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return redis.asyncio.Redis(
+        **connection_options(settings), socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
+    )
