@@ -3,6 +3,7 @@
 They carry no address, no name and no content: what is in a Kafka log cannot be erased. Pure.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -29,41 +30,12 @@ class EventMessage(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_d
     code: Annotated[str | None, Meta(description="SMTP status that the reason held, such as 550 5.1.1.")] = None
 
 
-class EventRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of `next_events.sql`."""
-
-    xid: str
-    seq: int
-    id: str
-    job_id: str
-    type: str
-    event: str
-    provider: str | None
-    message_id: str | None
-    attempt: int | None
-    code: str | None
-    occurred_at: datetime
-
-
 _encode = msgspec.json.Encoder().encode
 
 
-def event_json(row: EventRow) -> bytes:
-    """The event as it is published."""
-    return _encode(
-        EventMessage(
-            VERSION,
-            row.id,
-            Event(row.event),
-            row.job_id,
-            row.type,
-            row.occurred_at,
-            row.provider,
-            row.message_id,
-            row.attempt,
-            row.code,
-        )
-    )
+def event_json(columns: Sequence[Any]) -> bytes:
+    """The event as it is published, from the columns of `next_events.sql` behind xid and seq, in its order."""
+    return _encode(EventMessage(VERSION, *columns))
 
 
 def event_schema() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from worker.db import query
 from worker.errors import KafkaUnusable
-from worker.events import EventRow, event_json
+from worker.events import event_json
 from worker.kafka import client_config
 from worker.settings import Settings
 
@@ -31,6 +31,10 @@ ACKNOWLEDGED_SECONDS = 5.0
 # Longer than a page may take.
 LEASE_SECONDS = 15.0
 PAUSE_SECONDS = 5.0
+
+# xid, seq, then what an event tells; see `next_events.sql`.
+Row = tuple[Any, ...]
+JOB_ID = 4
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +52,7 @@ class Relay:
             "enable.idempotence": True,
             "linger.ms": 5,
             "compression.type": "lz4",
+            "delivery.report.only.error": True,
             "delivery.timeout.ms": int(ACKNOWLEDGED_SECONDS * 1000),
             "queue.buffering.max.messages": 10 * PAGE,
         }
@@ -80,7 +85,7 @@ class Relay:
         rows = await self._next_events()
         if rows:
             await self._publish(rows)
-            if not await self._move((rows[-1].xid, rows[-1].seq)):
+            if not await self._move(rows[-1][:2]):
                 return None
         return len(rows)
 
@@ -102,12 +107,12 @@ class Relay:
             self._renew_at = time.monotonic() + LEASE_SECONDS / 3
         return self._place is not None
 
-    async def _next_events(self) -> list[EventRow]:
+    async def _next_events(self) -> list[Row]:
         assert self._place is not None
         xid, seq = self._place
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query("next_events"), {"xid": xid, "seq": seq, "most": PAGE})
-            return [EventRow(*row) for row in await cursor.fetchall()]
+            return await cursor.fetchall()
 
     async def _move(self, place: tuple[str, int]) -> bool:
         async with self._pool.connection() as connection:
@@ -119,20 +124,20 @@ class Relay:
         self._place = place if is_ours else None
         return is_ours
 
-    async def _publish(self, rows: Sequence[EventRow]) -> None:
+    async def _publish(self, rows: Sequence[Row]) -> None:
         """Return when Kafka has all of them. Raises KafkaUnusable."""
         from confluent_kafka import KafkaException, Producer
 
         producer = self._producer = self._producer or Producer(self._config)
         failures: list[KafkaError] = []
 
-        def delivered(error: "KafkaError | None", _: "Message") -> None:
+        def failed(error: "KafkaError | None", _: "Message") -> None:
             if error is not None:
                 failures.append(error)
 
         try:
             for row in rows:
-                producer.produce(self._topic, event_json(row), row.job_id, on_delivery=delivered)
+                producer.produce(self._topic, event_json(row[2:]), row[JOB_ID], on_delivery=failed)
             left = await asyncio.to_thread(producer.flush, ACKNOWLEDGED_SECONDS)
         except (BufferError, KafkaException) as error:
             self._start_over()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.bench import measure, stages
+from lab.bench import measure, roads, stages
 from lab.bench.measure import median, percentile
 from lab.bench.meters import machine
 from lab.bench.scene import PROCRASTINATE, UVLOOP, Run, Scene, scene
@@ -35,10 +35,11 @@ class Sizes:
     backlog: int
     latencies: int
     insert_seconds: int
+    messages: int
 
 
-FULL = Sizes(5, 20_000, 300_000, 1_000_000, 2_000_000, 200_000, 200, 5)
-QUICK = Sizes(1, 10_000, 50_000, 100_000, 200_000, 50_000, 60, 2)
+FULL = Sizes(5, 20_000, 300_000, 1_000_000, 2_000_000, 200_000, 200, 5, 60_000)
+QUICK = Sizes(1, 10_000, 50_000, 100_000, 200_000, 50_000, 60, 2, 30_000)
 
 
 def _least(what: str, value: float, target: float, form: str = "{:,.0f}") -> Line:
@@ -134,6 +135,35 @@ def _stages(where: Scene, sizes: Sizes) -> list[Line]:
     ]
 
 
+def _roads_in(where: Scene, sizes: Sizes) -> list[Line]:
+    kafka = roads.kafka_to_rows(where, sizes.messages, sizes.runs)
+    redis = roads.redis_to_rows(where, sizes.messages, sizes.runs)
+    return [
+        _least("Kafka to rows, messages per second, one ingestor", median([run.rate for run in kafka]), 12_000),
+        _most("  its CPU per message, µs", median([run.cpu_microseconds for run in kafka]), 70),
+        _least("Redis to rows, messages per second, one ingestor", median([run.rate for run in redis]), 12_000),
+        Line("  its CPU per message, µs", f"{median([run.cpu_microseconds for run in redis]):.0f}", "stated", None),
+    ]
+
+
+def _roads_out(where: Scene, sizes: Sizes) -> list[Line]:
+    relayed = median([roads.relayed_per_second(where, 2 * sizes.messages) for _ in range(min(3, sizes.runs))])
+    pairs = roads.with_and_without_news(where, sizes.drain, sizes.runs)
+    ratio = median([told.rate / silent.rate for told, silent in pairs])
+    return [
+        _least("events to Kafka per second", relayed, 10_000),
+        _least("delivery with Kafka events and Redis status / without", ratio, 0.85, "{:.2f}"),
+    ]
+
+
+def _roads_latency(where: Scene, sizes: Sizes) -> list[Line]:
+    taken = roads.produced_to_accepted(where, sizes.latencies)
+    return [
+        _most("produce to Kafka to accepted, idle, p50, ms", percentile(taken, 0.5), 20, "{:.1f}"),
+        Line("  p99, ms", f"{percentile(taken, 0.99):.1f}", "stated", None),
+    ]
+
+
 Part = Callable[[Scene, Sizes], list[Line]]
 PLAIN: dict[str, Part] = {
     "worker": _worker,
@@ -143,8 +173,10 @@ PLAIN: dict[str, Part] = {
     "large": _large,
     "inserts": _inserts,
     "stages": _stages,
+    "roads-in": _roads_in,
+    "roads-out": _roads_out,
 }
-WITH_LEDGER: dict[str, Part] = {"latency": _latency, "start": _start}
+WITH_LEDGER: dict[str, Part] = {"latency": _latency, "roads-latency": _roads_latency, "start": _start}
 
 
 def main() -> None:

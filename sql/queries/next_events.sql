@@ -4,14 +4,14 @@ SELECT
     event.xid::text,
     event.seq,
     event.id::text,
+    event.event_type::text,
     job.job_id,
     job.type,
-    event.event_type::text,
+    event.occurred_at,
     event.provider,
     event.message_id,
     (event.event_data ->> 'attempt')::integer AS attempt,
-    substring(event.event_data ->> 'reason' FROM '(?:^|\D)([245]\d\d(?:[ -][245]\.\d{1,3}\.\d{1,3})?)(?:\D|$)') AS code,
-    event.occurred_at
+    substring(event.event_data ->> 'reason' FROM '(?:^|\D)([245]\d\d(?:[ -][245]\.\d{1,3}\.\d{1,3})?)(?:\D|$)') AS code
 FROM email_tracking AS event
 INNER JOIN email_jobs AS job ON event.job_id = job.id
 WHERE
