@@ -3,17 +3,36 @@
 confluent_kafka is imported where a client is made, so a worker without Kafka never loads it.
 """
 
-import logging
+import time
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from worker.errors import KafkaUnusable, SettingsError
 from worker.settings import Settings
 
 if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
     from confluent_kafka.admin import AdminClient
 
 ANSWER_SECONDS = 5.0
-_log = logging.getLogger("kafka")
+# The client complains many times a second while no broker answers.
+COMPLAINT_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Complaints:
+    """Logs what a client complains of, each kind once in COMPLAINT_SECONDS."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+
+    def __call__(self, error: "KafkaError") -> None:
+        now = time.monotonic()
+        if now - self._last.get(error.code(), float("-inf")) >= COMPLAINT_SECONDS:
+            self._last[error.code()] = now
+            log.warning("Kafka", error=error.str())
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
@@ -27,8 +46,9 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "client.id": settings.worker_name,
         "security.protocol": settings.kafka_security_protocol,
         "socket.keepalive.enable": True,
-        "log_level": 4,
-        "logger": _log,
+        # What it has to say comes by error_cb too; by itself it writes to standard error.
+        "log_level": 2,
+        "error_cb": _Complaints(),
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         config["sasl.mechanism"] = settings.kafka_sasl_mechanism

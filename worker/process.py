@@ -111,13 +111,17 @@ class WorkerProcess:
 
     async def relay_events(self) -> None:
         """Publish events to Kafka for a while, if there is one."""
-        if self._relay is None or not await self._relay.run():
+        if self._relay is None:
             return
         try:
+            if not await self._relay.run():
+                return
             # The next slice, wherever: the periodic task alone would leave a gap.
             await self._app.configure_task(RELAY, queueing_lock=RELAY_LOCK).defer_async(timestamp=0)
         except exceptions.AlreadyEnqueued:
             return
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            log.warning("the relay lost its connection", error=str(error).strip())
 
     async def apply_late_outcomes(self) -> None:
         """Settle as sent what is in doubt and was accepted after all."""
