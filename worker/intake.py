@@ -67,7 +67,7 @@ def store(
         else:
             readable.append((number, reading))
     with connection.transaction():
-        _store_jobs(connection, source, readable, verdicts, set())
+        _store_jobs(connection, source, readable, verdicts)
         rejected = [number for number, verdict in enumerate(verdicts) if verdict.result is Result.REJECTED]
         if rejected:
             connection.execute(
@@ -82,9 +82,7 @@ def store(
     return verdicts
 
 
-def _store_jobs(
-    connection: Connection[Any], source: str, rows: Sequence[Readable], verdicts: list[Verdict], seen: set[str]
-) -> None:
+def _store_jobs(connection: Connection[Any], source: str, rows: Sequence[Readable], verdicts: list[Verdict]) -> None:
     """Insert rows; halves of them, where the database refuses one, until that one is alone."""
     if not rows:
         return
@@ -98,16 +96,27 @@ def _store_jobs(
             verdicts[rows[0][0]] = Verdict(Result.REJECTED, _words(error))
             return
         half = len(rows) // 2
-        _store_jobs(connection, source, rows[:half], verdicts, seen)
-        _store_jobs(connection, source, rows[half:], verdicts, seen)
+        _store_jobs(connection, source, rows[:half], verdicts)
+        _store_jobs(connection, source, rows[half:], verdicts)
         return
-    for place, is_unknown_type in found:
-        number, row = rows[place]
-        verdicts[number] = Verdict(Result.REJECTED, _UNKNOWN_TYPE.format(row.type)) if is_unknown_type else DUPLICATE
+    new = {job_id for (job_id,) in found}
+    if len(new) < len(rows):
+        _judge_others(connection, rows, new, verdicts)
+
+
+def _judge_others(
+    connection: Connection[Any], rows: Sequence[Readable], new: set[str], verdicts: list[Verdict]
+) -> None:
+    """Verdicts on what is no new row: of an unknown type, or there before, also earlier among these."""
+    known = {kind for (kind,) in connection.execute(query("known_types")).fetchall()}
     for number, row in rows:
-        if verdicts[number] is ACCEPTED and row.job_id in seen:
+        if row.job_id in new:
+            # The first of its name is the new row.
+            new.remove(row.job_id)
+        elif row.type not in known:
+            verdicts[number] = Verdict(Result.REJECTED, _UNKNOWN_TYPE.format(row.type))
+        else:
             verdicts[number] = DUPLICATE
-        seen.add(row.job_id)
 
 
 def _columns(source: str, rows: Sequence[Readable]) -> dict[str, object]:

@@ -1,55 +1,38 @@
--- store_jobs: put messages into the queue; returns those that are no new job: there before, or of an unknown type.
--- The same job_id twice in one call is one row, and neither is returned: the caller knows its own repetitions.
-WITH message AS (
-    SELECT *
-    FROM
-        unnest(
-            %(job_ids)s::text[], %(types)s::text[], %(templates)s::text[], %(emails)s::text[], %(names)s::text[],
-            %(user_ids)s::text[], %(datas)s::text[], %(priorities)s::text[], %(scheduled)s::text[], %(expires)s::text[],
-            %(retry_counts)s::integer[], %(max_retries)s::integer[], %(locales)s::text[], %(subjects)s::text[],
-            %(contents)s::text[], %(campaigns)s::text[], %(options)s::text[], %(extras)s::text[]
-        ) WITH ORDINALITY AS m (
-            job_id, type, template, email, name, user_id, data, priority, scheduled_at, expires_at,
-            retry_count, max_retries, locale, subject, content, campaign_id, options, extra, number
-        )
-),
-
-stored AS (
-    INSERT INTO email_jobs (
-        job_id, type, template, recipient_email, recipient_name, recipient_user_id, data, priority, scheduled_at,
-        expires_at, retry_count, max_retries, locale, subject, content, campaign_id, options, extra, source
-    )
-    SELECT
-        message.job_id,
-        message.type,
-        message.template,
-        message.email,
-        message.name,
-        message.user_id,
-        message.data::jsonb,
-        message.priority::email_priority,
-        message.scheduled_at::timestamptz,
-        message.expires_at::timestamptz,
-        message.retry_count,
-        message.max_retries,
-        message.locale,
-        message.subject,
-        message.content,
-        message.campaign_id::uuid,
-        message.options::jsonb,
-        message.extra::jsonb,
-        %(source)s
-    FROM message
-    INNER JOIN email_types ON message.type = email_types.type
-    ORDER BY message.number
-    ON CONFLICT (job_id) DO NOTHING
-    RETURNING job_id
+-- store_jobs: put messages into the queue; returns the job_ids that are new. The rest was there before, or has no type.
+INSERT INTO email_jobs (
+    job_id, type, template, recipient_email, recipient_name, recipient_user_id, data, priority, scheduled_at,
+    expires_at, retry_count, max_retries, locale, subject, content, campaign_id, options, extra, source
 )
-
 SELECT
-    message.number - 1 AS number,
-    email_types.type IS NULL AS is_unknown_type
-FROM message
-LEFT JOIN stored ON message.job_id = stored.job_id
-LEFT JOIN email_types ON message.type = email_types.type
-WHERE stored.job_id IS NULL
+    message.job_id,
+    message.type,
+    message.template,
+    message.email,
+    message.name,
+    message.user_id,
+    message.data::jsonb,
+    message.priority::email_priority,
+    message.scheduled_at::timestamptz,
+    message.expires_at::timestamptz,
+    message.retry_count,
+    message.max_retries,
+    message.locale,
+    message.subject,
+    message.content,
+    message.campaign_id::uuid,
+    message.options::jsonb,
+    message.extra::jsonb,
+    %(source)s
+FROM
+    unnest(
+        %(job_ids)s::text[], %(types)s::text[], %(templates)s::text[], %(emails)s::text[], %(names)s::text[],
+        %(user_ids)s::text[], %(datas)s::text[], %(priorities)s::text[], %(scheduled)s::text[], %(expires)s::text[],
+        %(retry_counts)s::integer[], %(max_retries)s::integer[], %(locales)s::text[], %(subjects)s::text[],
+        %(contents)s::text[], %(campaigns)s::text[], %(options)s::text[], %(extras)s::text[]
+    ) AS message (
+        job_id, type, template, email, name, user_id, data, priority, scheduled_at, expires_at,
+        retry_count, max_retries, locale, subject, content, campaign_id, options, extra
+    )
+WHERE EXISTS (SELECT FROM email_types WHERE email_types.type = message.type)
+ON CONFLICT (job_id) DO NOTHING
+RETURNING job_id
