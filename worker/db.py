@@ -47,6 +47,7 @@ _SESSION = {
     "tcp_user_timeout": "10000",
     "email_worker.session": "kept",
 }
+_KEPT = (_SESSION["email_worker.session"],)
 
 
 @cache
@@ -106,7 +107,7 @@ def open_pool(
 async def check_session(connection: AsyncConnection[Any]) -> None:
     """Raise PoolerInBetween unless the session settings arrived."""
     cursor = await connection.execute(query("check_session"))
-    if await cursor.fetchone() != ("kept",):
+    if await cursor.fetchone() != _KEPT:
         raise PoolerInBetween(_POOLER)
 
 
@@ -177,8 +178,14 @@ def _element(value: object) -> str:
 
 
 def connect_once(settings: Settings, application: str) -> psycopg.Connection[Any]:
-    """One plain connection for a command line; raises DatabaseUnreachable in words."""
+    """One plain connection for a command line; raises DatabaseUnreachable or PoolerInBetween in words."""
     try:
-        return psycopg.connect(**connection_parameters(settings, application, planned=True), autocommit=True)
+        connection = psycopg.connect(**connection_parameters(settings, application, planned=True), autocommit=True)
+        found = connection.execute(query("check_session")).fetchone()
     except psycopg.OperationalError as error:
         raise unreachable(settings, error) from None
+    if found != _KEPT:
+        # A pooler's server connection would keep the lock of a migrate after we are gone.
+        connection.close()
+        raise PoolerInBetween(_POOLER)
+    return connection

@@ -15,10 +15,11 @@ from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection
 
 from worker.db import SQL_FOLDER, query
-from worker.errors import SchemaMismatch
+from worker.errors import DatabaseError, SchemaMismatch
 
 API = "api"
-# A table that is busy for longer than this should be migrated at another time.
+# A table that is busy for longer than this should be migrated at another time. No other migrate is waited for any
+# longer: it may have died, and left its session and its lock behind.
 LOCK_TIMEOUT = b"SET lock_timeout = '30s'"
 
 Record = dict[str, str]
@@ -40,9 +41,9 @@ def procrastinate_files() -> list[Path]:
 
 
 def migrate(connection: psycopg.Connection[Any]) -> list[str]:
-    """Apply what is missing; returns the names of what was applied. Raises SchemaMismatch."""
-    connection.execute(query("lock_migrations"))
+    """Apply what is missing; returns the names of what was applied. Raises SchemaMismatch, DatabaseError."""
     connection.execute(LOCK_TIMEOUT)
+    _lock(connection)
     connection.execute(query("create_schema_record"))
     record: Record = dict(connection.execute(query("read_schema_record")).fetchall())
     _refuse_newer(record)
@@ -61,6 +62,18 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
         _apply(connection, [(API, api)], b"\n".join(file.read_bytes() for file in api_files()))
         applied.append("functions, views and triggers")
     return applied
+
+
+def _lock(connection: psycopg.Connection[Any]) -> None:
+    """From now on no other process migrates, until this session ends."""
+    try:
+        connection.execute(query("lock_migrations"))
+    except psycopg.errors.LockNotAvailable:
+        raise DatabaseError(
+            "another process migrates this database, or died at it and left its session behind. Run this again when "
+            "it is done; pg_locks shows its session (locktype advisory, classid 1162690889, objid 0), which "
+            "pg_terminate_backend(pid) ends."
+        ) from None
 
 
 def _apply_procrastinate(connection: psycopg.Connection[Any], record: Record) -> list[str]:

@@ -8,8 +8,10 @@ import pytest
 
 from tests.integration.command import Command
 from tests.integration.office import run
-from tests.integration.rows import Connection
+from tests.integration.rows import Connection, rows
 from tests.support import Database
+from worker import db as worker_db
+from worker.db import connection_parameters
 from worker.settings import Secret, Settings, load_settings
 
 SECRETS = {"DB_PASSWORD": "hunter-1", "SMTP_PASSWORD": "hunter-2"}
@@ -127,6 +129,21 @@ def test_a_database_that_is_away_is_status_1_in_words(
     assert ended.status == 1
     assert ended.err.startswith(f"email-worker: cannot connect to Postgres at {database.environment()['DB_USER']}@")
     assert ended.err.endswith("Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD.\n")
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("template", "sync")])
+def test_a_pooler_that_drops_the_session_settings_is_refused(
+    command: Command, database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """PgBouncer with ignore_startup_parameters = options lets us in, and would keep the lock of a migrate for good."""
+    without = {"options": ""}
+    monkeypatch.setattr(
+        worker_db, "connection_parameters", lambda *given, **named: connection_parameters(*given, **named) | without
+    )
+    ended = command(*arguments, **database.environment())
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.startswith("email-worker: the database connection goes through a pooler")
+    assert rows(db, "SELECT * FROM email_templates") == []
 
 
 def test_a_database_that_does_not_exist_is_named(command: Command, database: Database, db: Connection) -> None:

@@ -1,5 +1,7 @@
 """email-worker migrate: from nothing, again, by many at once, and what it refuses."""
 
+import re
+
 import psycopg
 import pytest
 from procrastinate.schema import SchemaManager
@@ -173,14 +175,21 @@ def test_a_busy_table_is_no_lost_connection(
     assert "DB_HOST" not in ended.err
 
 
-def test_two_migrations_wait_for_each_other(empty_database: Database) -> None:
-    """The second one cannot begin while the first holds its lock: the lock is the session's."""
-    with empty_database.connect() as first, empty_database.connect() as second:
+def test_two_migrations_wait_for_each_other(
+    empty_database: Database, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one cannot begin while the first holds its lock, which is the session's; nor does it wait for ever."""
+    monkeypatch.setattr(migration, "LOCK_TIMEOUT", b"SET lock_timeout = '1ms'")
+    with empty_database.connect() as first, empty_database.connect() as other:
         assert migrate(first)
-        second.execute("SET lock_timeout = '1ms'")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            migrate(second)
+        ended = command("migrate", **empty_database.environment())
+        assert ended.status == 1
+        assert ended.err.startswith("email-worker: another process migrates this database, or died at it")
+        assert "DB_HOST" not in ended.err
+        # The words say how to find it.
+        (place,) = re.findall(r"locktype advisory, classid (\d+), objid (\d+)", ended.err)
+        holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND (classid, objid) = (%s, %s)"
+        assert column(other, holders, *map(int, place)) == [first.info.backend_pid]
         first.close()
-        second.execute("RESET lock_timeout")
-        assert migrate(second) == []
-        assert value(second, "SELECT count(*) FROM email_types") == 15
+        assert migrate(other) == []
+        assert value(other, "SELECT count(*) FROM email_types") == 15
