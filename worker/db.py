@@ -112,8 +112,9 @@ async def check_session(connection: AsyncConnection[Any]) -> None:
 
 
 _POOLER = (
-    "the database connection goes through a pooler such as PgBouncer, which does not keep the session. "
-    "LISTEN and session locks need a direct connection: let DB_HOST and DB_PORT name Postgres itself."
+    "the database connection goes through a pooler such as PgBouncer, which drops the session settings that it begins "
+    "with, whatever its pool mode; in transaction mode LISTEN and session locks do not work either. Connect directly: "
+    "let DB_HOST and DB_PORT name Postgres itself."
 )
 
 
