@@ -21,6 +21,7 @@ from worker.settings import Settings
 LOST_AFTER_SECONDS = 8.0
 ROUND_TRIP_EVERY_SECONDS = 1.0
 EXIT_STATUS = 70
+SILENCE = "the connection stands, and nothing comes"
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,8 @@ class Watchdog:
         self._parameters = connection_parameters(settings, "email-worker watchdog")
         self._stopped = threading.Event()
         self._last_answer = time.monotonic()
+        self._is_connected = False
+        self._trouble = SILENCE
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
@@ -48,12 +51,17 @@ class Watchdog:
             try:
                 self._watch_connection()
             except (psycopg.Error, OSError) as error:
-                log.warning("watchdog lost its connection", error=str(error).strip())
+                self._trouble = str(error).strip()
+                # A start that cannot connect tells so itself.
+                if self._is_connected:
+                    log.warning("watchdog lost its connection", error=self._trouble)
+                self._is_connected = False
             self._give_up_when_lost()
             self._stopped.wait(0.2)
 
     def _watch_connection(self) -> None:
         with psycopg.connect(**self._parameters, autocommit=True) as connection:
+            self._is_connected, self._trouble = True, SILENCE
             while not self._stopped.wait(ROUND_TRIP_EVERY_SECONDS):
                 self._round_trip(connection)
 
@@ -74,5 +82,10 @@ class Watchdog:
     def _give_up_when_lost(self) -> None:
         silent = time.monotonic() - self._last_answer
         if silent > LOST_AFTER_SECONDS and not self._stopped.is_set():
-            log.error("Postgres does not answer, exiting", silent_seconds=round(silent, 1), exit_status=EXIT_STATUS)
+            log.error(
+                "Postgres does not answer, exiting",
+                silent_seconds=round(silent, 1),
+                error=self._trouble,
+                exit_status=EXIT_STATUS,
+            )
             os._exit(EXIT_STATUS)

@@ -9,8 +9,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.integration.office import EMAIL_WORKER, PROCRASTINATE, WORKER_COMMANDS, run
-from tests.integration.rows import Connection, value
+from tests.integration.rows import Connection, rows, value
 from tests.support import Database, eventually, running_worker
+from worker.watchdog import EXIT_STATUS
 
 
 def refusal(environment: dict[str, str], command: tuple[str, ...], status: int = 1) -> str:
@@ -40,6 +41,38 @@ def test_a_database_that_is_away_is_told_in_words(database: Database) -> None:
     said = refusal(database.environment(DB_PORT=1), PROCRASTINATE)
     assert f":1/{database.name}" in said
     assert "Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD." in said
+    assert "watchdog" not in said
+
+
+WATCH_NOBODY = """
+import time
+from worker import watchdog
+from worker.settings import load_settings
+
+watchdog.LOST_AFTER_SECONDS = 1.0
+watchdog.Watchdog(load_settings({"DB_HOST": "127.0.0.1", "DB_PORT": "1"})).start()
+time.sleep(30)
+"""
+
+
+def test_a_watchdog_loses_no_connection_that_it_never_had() -> None:
+    """Without any answer it is silent until the end, and then says why it never had one."""
+    ended = run({}, "-c", WATCH_NOBODY)
+    assert ended.returncode == EXIT_STATUS
+    (line,) = ended.stdout.splitlines()
+    assert "Postgres does not answer, exiting" in line
+    assert "port 1 failed" in line
+
+
+def test_a_watchdog_that_loses_its_connection_says_so_once(database: Database, db: Connection) -> None:
+    """A warning for the connection that was lost; with the next one the worker goes on."""
+    sessions = "FROM pg_stat_activity WHERE starts_with(application_name, 'email-worker watchdog')"
+    with running_worker(database.environment()) as worker:
+        eventually(lambda: rows(db, f"SELECT pg_terminate_backend(pid) {sessions}"), "it has a connection")
+        eventually(lambda: "watchdog lost its connection" in worker.log_text(), "it is told")
+        eventually(lambda: value(db, f"SELECT count(*) = 1 {sessions}"), "it has another one")
+        assert worker.log_text().count("watchdog lost its connection") == 1
+        assert worker.process.poll() is None
 
 
 WRONG = {
