@@ -16,7 +16,7 @@ from types import FrameType
 from lab import demo_state
 from lab.demo_account import Account, make_account
 from lab.demo_gallery import write_gallery
-from lab.demo_ink import ink_for, write_replacing
+from lab.demo_ink import ink_for, mails, write_replacing
 from lab.demo_jobs import Call, Plan, make_plan
 from lab.demo_report import Report
 from lab.demo_screen import Progress, Screen
@@ -122,7 +122,7 @@ class Show:
             time.sleep(0.002)
         self.killed_at = demo_state.now(db)
         held = demo_state.left_by(db, victim)
-        self._screen.say(f"{victim} killed with SIGKILL, {held} mails in its hands")
+        self._screen.say(f"{victim} killed with SIGKILL, {held} {mails(held)} in its hands")
 
 
 def choose_victim(moment: Moment, workers: tuple[str, ...], is_late: bool) -> str | None:

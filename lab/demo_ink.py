@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-NARROWEST = 80
-WIDEST = 96
+# Of a terminal's columns the last stays free: writing there, some begin a new line. So 79 is a terminal of 80.
+NARROWEST = 79
+WIDEST = 95
 
 _CODES = {
     "bold": "1",
@@ -81,12 +82,12 @@ def ink_for(stream: TextIO) -> Ink:
 
 def width() -> int:
     """Columns to write in: those of the terminal, within reason."""
-    return max(NARROWEST, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns - 1))
+    return max(NARROWEST, min(WIDEST, terminal_size()[0] - 1))
 
 
 def terminal_size() -> tuple[int, int]:
     """Columns and rows that the terminal really has."""
-    size = shutil.get_terminal_size((WIDEST, 24))
+    size = shutil.get_terminal_size((WIDEST + 1, 24))
     return size.columns, size.lines
 
 
@@ -100,10 +101,11 @@ def pad(line: str, columns: int) -> str:
     return line + " " * (columns - visible(line))
 
 
-def clip(line: str, columns: int) -> str:
-    """At most so many columns, colours closed: a redrawn line must not wrap."""
+def clip(line: str, columns: int, ellipsis: str) -> str:
+    """At most so many columns, colours closed: a redrawn line must not wrap. The ellipsis shows that there was more."""
     if visible(line) <= columns:
         return line
+    columns -= len(ellipsis)
     kept: list[str] = []
     for piece in re.split(r"(\x1b\[[0-9;]*m)", line):
         if _ESCAPE.fullmatch(piece):
@@ -111,7 +113,12 @@ def clip(line: str, columns: int) -> str:
         else:
             kept.append(piece[: max(0, columns)])
             columns -= len(piece)
-    return "".join(kept)
+    return "".join(kept) + ellipsis
+
+
+def mails(number: float) -> str:
+    """The word for so many: `1 mail`, `2 mails`."""
+    return "mail" if f"{number:.0f}" == "1" else "mails"
 
 
 def write_replacing() -> None:

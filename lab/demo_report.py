@@ -2,20 +2,24 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from itertools import chain, repeat, zip_longest
 from pathlib import Path
 
 from lab.demo_account import Account, Kill
-from lab.demo_ink import Ink, pad, width
+from lab.demo_ink import Ink, mails, visible, width
 from lab.demo_jobs import BUSY, FULL, GONE
 from lab.demo_screen import STANDINGS
 from lab.demo_stage import CONNECTIONS, REPLY_DELAY_SECONDS
 from lab.demo_state import TimelineRow
 
-LABELS = 14
-TYPE_COLUMNS = 3
+# Lines of a section are this far in, and end so far from the right.
+INDENT, MARGIN = 4, 2
+LABELS = 11
+BAR, WIDEST_BAR = 8, 24
+TYPE_NAMES, TYPE_GAP = 22, 3
 REASON_LINES = 2
-LATENCY_NOTES = {"campaigns": "many at once, in their turn", "touched by the kill": "some wait for evidence"}
+LATENCY_LABELS = 20
+LATENCY_NOTES = {"campaigns": "many, in their turn", "touched by the kill": "some wait for evidence"}
 
 
 class Report:
@@ -25,12 +29,13 @@ class Report:
         self._ink = ink
         self._account = account
         self._wide = width()
+        self._room = self._wide - INDENT - MARGIN
 
     def lines(self, story: Sequence[tuple[float, str]], life: Sequence[TimelineRow], folder: Path) -> list[str]:
         """The whole summary."""
         return [
             *self._heading(),
-            *self._section("What happened", [f"{seconds:6.1f} s  {text}" for seconds, text in story]),
+            *self._section("What happened", self._story(story)),
             *self._section("What became of the jobs", self._statuses()),
             *self._section("By type", self._types()),
             *self._section("Speed", self._speed()),
@@ -45,44 +50,55 @@ class Report:
         return ["", f"  {self._ink.rule(self._wide - 4)}"]
 
     def _section(self, title: str, lines: Iterable[str]) -> list[str]:
-        return ["", f"  {self._ink.paint(title, 'bold')}", *(f"    {line}".rstrip() for line in lines)]
+        return ["", f"  {self._ink.paint(title, 'bold')}", *(f"{'':{INDENT}}{line}".rstrip() for line in lines)]
 
-    def _wrapped(self, text: str, indent: str = "") -> list[str]:
-        return textwrap.wrap(text, self._wide - 6, subsequent_indent=indent, break_on_hyphens=False)
+    def _wrapped(self, text: str, *styles: str, start: str = "", most: int | None = None) -> list[str]:
+        """Words behind a start; what does not fit goes on below the first of them, for so many lines at most."""
+        taken, more = visible(start), self._ink.mark(" …", " ...")
+        parts = textwrap.wrap(text, self._room - taken, break_on_hyphens=False, max_lines=most, placeholder=more)
+        starts = chain([start], repeat(" " * taken))
+        return [before + self._ink.paint(part, *styles) for before, part in zip(starts, parts or [""], strict=False)]
+
+    def _story(self, story: Sequence[tuple[float, str]]) -> list[str]:
+        return [line for seconds, text in story for line in self._wrapped(text, start=f"{seconds:6.1f} s  ")]
 
     def _statuses(self) -> list[str]:
         account, ink = self._account, self._ink
+        longest = max(len(words) for _, words in STANDINGS.values())
+        columns = max(BAR, min(WIDEST_BAR, self._room - LABELS - 10 - longest))
         lines = []
         for status, number in account.by_status.items():
             colour, words = STANDINGS.get(status, ("yellow", ""))
-            bar = ink.bar(number, account.accepted, 24, colour)
+            bar = ink.bar(number, account.accepted, columns, colour)
             label = status.replace("_", " ")
-            lines.append(f"{label:{LABELS}}{number:6,}  {bar}  {ink.paint(words, 'dim')}".rstrip())
+            lines += self._wrapped(words, "dim", start=f"{label:{LABELS}}{number:6,}  {bar}  ")
         balance = "= the sum, and the events agree: email_books_difference() is empty"
         if account.differences or account.accepted != sum(account.by_status.values()):
             balance = "does not balance, see below"
-        lines.append(f"{'accepted':{LABELS}}{account.accepted:6,}  {ink.paint(balance, 'dim')}")
-        return lines
+        return lines + self._wrapped(balance, "dim", start=f"{'accepted':{LABELS}}{account.accepted:6,}  ")
 
     def _types(self) -> list[str]:
-        """Name and number in three columns; what was not sent is in the statuses above."""
-        cells = [f"{name:22}{counts.total():4,}" for name, counts in sorted(self._account.by_type.items())]
-        rows = -(-len(cells) // TYPE_COLUMNS)
-        columns = [cells[start : start + rows] for start in range(0, len(cells), rows)]
-        return ["   ".join(row) for row in zip_longest(*columns, fillvalue="")]
+        """Name and number, in as many columns as there is room for; what was not sent is in the statuses above."""
+        cells = [f"{name:{TYPE_NAMES}}{counts.total():4,}" for name, counts in sorted(self._account.by_type.items())]
+        columns = max(1, (self._room + TYPE_GAP) // (TYPE_NAMES + 4 + TYPE_GAP))
+        rows = max(1, -(-len(cells) // columns))
+        parts = [cells[start : start + rows] for start in range(0, len(cells), rows)]
+        return [(" " * TYPE_GAP).join(row) for row in zip_longest(*parts, fillvalue="")]
 
     def _speed(self) -> list[str]:
         account = self._account
         brakes = (
-            f"{account.arrived:,} mails in {account.seconds:.1f} s: {account.rate:.0f} mails/s. The demo has its "
-            f"brakes on, to be watched: {CONNECTIONS} connections a worker, and a catcher that answers after "
-            f"{REPLY_DELAY_SECONDS * 1000:.0f} ms."
+            f"{account.arrived:,} mails in {account.seconds:.1f} s: {account.rate:.0f} {mails(account.rate)}/s. "
+            f"The demo has its brakes on, to be watched: {CONNECTIONS} connections a worker, and a catcher that "
+            f"answers after {REPLY_DELAY_SECONDS * 1000:.0f} ms."
         )
-        lines = [*self._wrapped(brakes), "", f"{'from due to taken':22}{'mails':>6}{'p50':>12}{'p99':>12}"]
+        what = "From due to taken, at the first try; then those that the kill touched:"
+        heads = f"{'':{LATENCY_LABELS}}{'mails':>6}{'p50':>11}{'p99':>11}"
+        lines = [*self._wrapped(brakes), "", *self._wrapped(what), heads]
         for latency in account.latencies:
-            note = self._ink.paint(LATENCY_NOTES.get(latency.label, ""), "dim")
-            figures = f"{latency.label:22}{latency.mails:6,}{latency.p50:9,.0f} ms{latency.p99:9,.0f} ms"
-            lines.append(f"{figures}   {note}".rstrip())
+            figures = f"{latency.mails:6,}{latency.p50:8,.0f} ms{latency.p99:8,.0f} ms"
+            note = LATENCY_NOTES.get(latency.label, "")
+            lines += self._wrapped(note, "dim", start=f"{latency.label:{LATENCY_LABELS}}{figures}   ")
         return lines
 
     def _kill(self, kill: Kill) -> list[str]:
@@ -97,20 +113,21 @@ class Report:
             (len(kill.otherwise), "with another end, such as a refusal at the second try"),
         ]
         elsewhere = self._account.repeated - len(kill.arrived_twice)
-        return [
-            f"{held:4}  mails in the hands of {kill.worker}: handed over, the answer not yet recorded. Of these",
-            *(f"{number:10}  {words}" for number, words in ends if number),
-            f"{len(kill.by_journal):4}  more settled as sent, because its journal says so, without sending again",
-            f"{elsewhere:4}  mails repeated apart from these",
+        hands = f"{mails(held)} in the hands of {kill.worker}: handed over, the answer not yet recorded. Of these"
+        rows = [
+            (f"{held:4}  ", hands),
+            *((f"{number:10}  ", words) for number, words in ends if number),
+            (f"{len(kill.by_journal):4}  ", "more settled as sent, because its journal says so, without sending again"),
+            (f"{elsewhere:4}  ", f"{mails(elsewhere)} repeated apart from these"),
         ]
+        return [line for start, words in rows for line in self._wrapped(words, start=start)]
 
     def _dead(self) -> list[str]:
         lines: list[str] = []
         for reason, jobs in self._account.dead.items():
-            for number, part in enumerate(self._wrapped(reason)[:REASON_LINES]):
-                lines.append(f"{len(jobs):4}  {part}" if number == 0 else f"      {part}")
-        lines.append(self._ink.paint(f"the catcher refuses *@{GONE} for good, *@{FULL} always, *@{BUSY} once", "dim"))
-        return lines
+            lines += self._wrapped(reason, start=f"{len(jobs):4}  ", most=REASON_LINES)
+        refused = f"the catcher refuses *@{GONE} for good, *@{FULL} always, *@{BUSY} once"
+        return lines + self._wrapped(refused, "dim")
 
     def _life(self, life: Sequence[TimelineRow]) -> list[str]:
         if not life:
@@ -119,11 +136,7 @@ class Report:
         for row in life:
             after = (row.at - life[0].at).total_seconds()
             attempt = f"attempt {row.attempt}" if row.attempt is not None else ""
-            start = f"+{after:7.3f} s  {row.what:15} {attempt:10} "
-            room = self._wide - 6 - len(start)
-            details = textwrap.wrap(row.detail or "", room) or [""]
-            lines.append((start + details[0]).rstrip())
-            lines.extend(" " * len(start) + more for more in details[1:])
+            lines += self._wrapped(row.detail or "", start=f"+{after:7.3f} s  {row.what:15} {attempt:10} ")
         return lines
 
     def _places(self, folder: Path) -> list[str]:
@@ -132,7 +145,8 @@ class Report:
             "mails/": f"{self._account.arrived:,} .eml files, as they came over the wire",
             "logs/": "the workers' logs, and the catcher's ledger",
         }
-        return [f"{pad(f'{folder}/{name}', 28)}  {self._ink.paint(words, 'dim')}" for name, words in rows.items()]
+        places = [(f"{f'{folder}/{name}':24}", words) for name, words in rows.items()]
+        return [line for place, words in places for line in self._wrapped(words, "dim", start=place)]
 
     def _verdict(self) -> list[str]:
         ink, account = self._ink, self._account
@@ -146,6 +160,5 @@ class Report:
         sign = ink.paint(ink.mark("✗", "FAILED:"), "red", "bold")
         lines = ["", f"  {sign} {ink.paint('Not every job is accounted for.', 'bold')}"]
         for problem in account.problems:
-            wrapped = self._wrapped(problem, "  ")
-            lines.extend(f"    {part}" for part in wrapped)
+            lines.extend(f"{'':{INDENT}}{part}" for part in self._wrapped(problem, start="- "))
         return [*lines, ""]

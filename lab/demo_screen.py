@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from lab.demo_ink import Ink, clip, pad, terminal_size, width
+from lab.demo_ink import Ink, clip, mails, pad, terminal_size, width
 from lab.demo_state import Moment
 
 EVENTS_SHOWN = 5
@@ -160,7 +160,8 @@ class Screen:
         columns, rows = terminal_size()
         lines = lines[: rows - 1]
         up = f"\x1b[{self._lines}A" if self._lines else ""
-        body = "".join(f"\x1b[2K{clip(line, columns - 1)}\n" for line in lines)
+        ellipsis = self.ink.mark("…", "...")
+        body = "".join(f"\x1b[2K{clip(line, columns - 1, ellipsis)}\n" for line in lines)
         sys.stdout.write(f"{up}{body}\x1b[J")
         sys.stdout.flush()
         self._lines = len(lines)
@@ -173,7 +174,8 @@ class Screen:
             if standing[name] or name in ("sent", "due")
         ]
         hands = ", ".join(f"{name} {words}" for name, words in self._hands(progress))
-        return f"{progress.seconds:6.1f} s  {', '.join(parts)}; {self._pace.rate:.0f} mails/s; {hands}"
+        rate = self._pace.rate
+        return f"{progress.seconds:6.1f} s  {', '.join(parts)}; {rate:.0f} {mails(rate)}/s; {hands}"
 
     def _block(self, progress: Progress) -> list[str]:
         ink, wide = self.ink, width()
@@ -183,8 +185,8 @@ class Screen:
         lines.append("")
         lines += self._standings(progress, wide)
         lines.append("")
-        curve = ink.paint(ink.sparkline(self._pace.curve), "green")
-        lines.append(f"  {'pace':{LABELS}}{pad(curve, CURVE_COLUMNS)}{self._pace.rate:7,.0f} mails/s")
+        curve, rate = ink.paint(ink.sparkline(self._pace.curve), "green"), self._pace.rate
+        lines.append(f"  {'pace':{LABELS}}{pad(curve, CURVE_COLUMNS)}{rate:7,.0f} {mails(rate)}/s")
         for name, words in self._hands(progress):
             sign = ink.mark("✗", "x") if words.startswith("killed") else ink.mark("●", "o")
             colour = "red" if words.startswith("killed") else "green"
