@@ -19,7 +19,7 @@ from kafka_ingest.dead_letters import DeadLetters
 from kafka_ingest.offsets import Topic
 from kafka_ingest.writer import LONGEST_PAUSE_SECONDS, Batch, Item, Stopped, Writer, Written
 from worker.errors import KafkaUnusable
-from worker.intake import Result
+from worker.intake import PORTION_BYTES, Result
 from worker.kafka import ANSWER_SECONDS, client_config, listed_partitions, topic_identity
 from worker.message import read_or_error
 from worker.settings import Settings
@@ -28,8 +28,6 @@ IDLE_SECONDS = 0.2
 # A write that takes longer than this stops the reading, which throws away what the client has fetched ahead.
 PATIENCE_SECONDS = 2.0
 CHECK_SECONDS = 5.0
-# What is written at once, and so held in memory several times over.
-PORTION_BYTES = 8_000_000
 # Kafka's own copy of the offsets is for its tools, and may be a second old.
 COMMIT_SECONDS = 1.0
 REPORT_SECONDS = 10.0

@@ -17,7 +17,7 @@ import structlog
 from redis_ingest.heartbeat import Heartbeat
 from redis_ingest.reports import Reports
 from redis_ingest.storing import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped, Storing
-from worker.intake import Received
+from worker.intake import PORTION_BYTES, Received
 from worker.redis_client import blocking_client
 from worker.settings import Settings
 
@@ -91,10 +91,10 @@ class ListRoad:
             self._looked_around_at = time.monotonic()
             self._look_around()
         batch = self._names.batch(next(self._numbers))
-        size = self._settings.ingest_batch_size
-        taken = self._take(keys=[self._names.jobs, batch, self._names.taken], args=[size])
+        keys, most = [self._names.jobs, batch, self._names.taken], [self._settings.ingest_batch_size, PORTION_BYTES]
+        taken = self._take(keys=keys, args=most)
         if not taken and self._waits_for_one(batch):
-            taken = 1 + int(self._take(keys=[self._names.jobs, batch, self._names.taken], args=[size]))
+            taken = 1 + int(self._take(keys=keys, args=most))
         if taken:
             self._store(batch)
         self._reports.tell_if_due()

@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from worker.db import connect_once
 from worker.errors import DatabaseUnreachable
-from worker.intake import Received, Result, Verdict, store
+from worker.intake import Received, Result, Verdict, portions, store
 from worker.settings import Settings
 
 FIRST_PAUSE_SECONDS = 0.2
@@ -45,6 +45,16 @@ class Storing:
 
     def store(self, messages: Sequence[Received]) -> Stored:
         """Store messages; returns when they are committed. Raises Stopped."""
+        counts = dict.fromkeys(Result, 0)
+        dead_letters: list[bytes] = []
+        for portion in portions(messages):
+            stored = self._store(portion)
+            dead_letters += stored.dead_letters
+            for result, number in stored.counts.items():
+                counts[result] += number
+        return Stored(counts, dead_letters)
+
+    def _store(self, messages: Sequence[Received]) -> Stored:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:

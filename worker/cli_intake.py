@@ -37,15 +37,15 @@ def _enqueue_parser(parser: argparse.ArgumentParser) -> None:
 def _rejects_parser(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the newest ones, with what is wrong")
-    listing.add_argument("--most", type=int, default=50, metavar="N")
+    listing.add_argument("--most", type=_whole, default=50, metavar="N")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list_rejects)
     show = commands.add_parser("show", help="one, with its message as it came")
-    show.add_argument("number", type=int, metavar="NUMBER")
+    show.add_argument("number", type=_whole, metavar="NUMBER")
     show.add_argument("--raw", action="store_true", help="the message alone, byte by byte: to mend it in a file")
     show.set_defaults(run=_show_reject)
     replay = commands.add_parser("replay", help="put back into the queue what can be a job now")
-    replay.add_argument("numbers", type=int, nargs="*", metavar="NUMBER")
+    replay.add_argument("numbers", type=_whole, nargs="*", metavar="NUMBER")
     replay.add_argument("--all", action="store_true", help="every reject")
     replay.add_argument("--with", dest="mended", type=Path, metavar="FILE", help="the mended message of the one NUMBER")
     replay.set_defaults(run=_replay)
@@ -61,9 +61,23 @@ def _ingest_parser(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(run=_show_offsets)
     reset = commands.add_parser("reset", help="read from another offset on; running ingestors follow within seconds")
     reset.add_argument("topic", metavar="TOPIC")
-    reset.add_argument("--partition", type=int, metavar="P", help="only this one")
-    reset.add_argument("--to", type=int, default=0, metavar="OFFSET", help="0, the beginning, unless said otherwise")
+    reset.add_argument("--partition", type=_partition, metavar="P", help="only this one")
+    reset.add_argument("--to", type=_whole, default=0, metavar="OFFSET", help="0, the beginning, unless said otherwise")
     reset.set_defaults(run=_reset_offsets)
+
+
+def _whole(text: str) -> int:
+    return _number(text, 2**63)
+
+
+def _partition(text: str) -> int:
+    return _number(text, 2**31)
+
+
+def _number(text: str, limit: int) -> int:
+    if not text.isdecimal() or int(text) >= limit:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 to {limit - 1:,}")
+    return int(text)
 
 
 def _enqueue(parsed: argparse.Namespace, settings: Settings) -> None:
@@ -130,7 +144,7 @@ def _show_reject(parsed: argparse.Namespace, settings: Settings) -> None:
 
 
 def _replay(parsed: argparse.Namespace, settings: Settings) -> None:
-    if parsed.mended and len(parsed.numbers) != 1:
+    if parsed.mended and (parsed.all or len(parsed.numbers) != 1):
         raise EmailWorkerError("--with FILE mends one reject: name its number")
     if not parsed.numbers and not parsed.all:
         raise EmailWorkerError("name the rejects' numbers, or --all")

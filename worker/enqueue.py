@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from psycopg import Connection
 
-from worker.intake import Received, Result, store
+from worker.intake import Received, Result, portions, store
 
 BATCH = 500
 SOURCE = "file"
@@ -33,13 +34,10 @@ def enqueue_lines(
 
 
 def _batches(lines: BinaryIO, name: str) -> Iterator[list[Received]]:
-    batch: list[Received] = []
-    for number, line in enumerate(lines, start=1):
-        raw = line.strip()
-        if raw:
-            batch.append(Received(f"{name}:{number}", raw))
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    # A file's name may be no text at all.
+    shown = name.encode("utf-8", "replace").decode()
+    messages = (
+        Received(f"{shown}:{number}", raw) for number, line in enumerate(lines, start=1) if (raw := line.strip())
+    )
+    while batch := list(islice(messages, BATCH)):
+        yield from portions(batch)

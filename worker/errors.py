@@ -35,7 +35,7 @@ class DatabaseUnreachable(DatabaseError):
 
 
 class PoolerInBetween(DatabaseError):
-    """A pooler gives every transaction another server connection: LISTEN and session locks cannot work."""
+    """A pooler stands between us and Postgres: settings, LISTEN and locks of a session would be another client's."""
 
 
 class SchemaMismatch(DatabaseError):

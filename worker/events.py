@@ -23,7 +23,7 @@ class EventMessage(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_d
     event: Event
     job_id: Annotated[str, Meta(description="The producer's job_id, and the key of the Kafka message.")]
     type: Annotated[str, Meta(description="The mail's type.")]
-    occurred_at: datetime
+    occurred_at: Annotated[datetime, Meta(tz=True)]
     provider: str | None = None
     message_id: Annotated[str | None, Meta(description="Message-ID for SMTP, the provider's own id elsewhere.")] = None
     attempt: Annotated[int | None, Meta(description="The attempt that it is about.")] = None

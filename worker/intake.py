@@ -5,7 +5,7 @@ writes in the same transaction, such as the source's position; a message that on
 one its place. The same job twice is one row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -39,12 +39,30 @@ class Verdict(NamedTuple):
     error: str = ""
 
 
+# What is stored at once, and so held in memory several times over.
+PORTION_BYTES = 8_000_000
+LONGEST_REASON = 500
+
 ACCEPTED = Verdict(Result.ACCEPTED)
 DUPLICATE = Verdict(Result.DUPLICATE)
 
 _UNKNOWN_TYPE = '$.type: unknown email type "{}"; the known ones are in email_types'
 
 Readable = tuple[int, JobRow]
+
+
+def portions(messages: Iterable[Received]) -> Iterator[list[Received]]:
+    """The messages in portions of PORTION_BYTES or so, for those who may store them in several transactions."""
+    some: list[Received] = []
+    size = 0
+    for message in messages:
+        some.append(message)
+        size += len(message.raw)
+        if size >= PORTION_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def store(
@@ -63,7 +81,7 @@ def store(
     readable: list[Readable] = []
     for number, reading in enumerate(readings):
         if isinstance(reading, BadMessage):
-            verdicts[number] = Verdict(Result.REJECTED, str(reading))
+            verdicts[number] = _rejected(str(reading))
         else:
             readable.append((number, reading))
     with connection.transaction():
@@ -93,7 +111,7 @@ def _store_jobs(connection: Connection[Any], source: str, rows: Sequence[Readabl
         if not _is_a_messages_fault(error):
             raise
         if len(rows) == 1:
-            verdicts[rows[0][0]] = Verdict(Result.REJECTED, _words(error))
+            verdicts[rows[0][0]] = _rejected(_words(error))
             return
         half = len(rows) // 2
         _store_jobs(connection, source, rows[:half], verdicts)
@@ -110,13 +128,19 @@ def _judge_others(
     """Verdicts on what is no new row: of an unknown type, or there before, also earlier among these."""
     known = {kind for (kind,) in connection.execute(query("known_types")).fetchall()}
     for number, row in rows:
-        if row.job_id in new:
+        if row.type not in known:
+            verdicts[number] = _rejected(_UNKNOWN_TYPE.format(row.type))
+        elif row.job_id in new:
             # The first of its name is the new row.
             new.remove(row.job_id)
-        elif row.type not in known:
-            verdicts[number] = Verdict(Result.REJECTED, _UNKNOWN_TYPE.format(row.type))
         else:
             verdicts[number] = DUPLICATE
+
+
+def _rejected(why: str) -> Verdict:
+    """A reason for a table and a log: one line of a bounded length, whatever it quotes."""
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in why[:LONGEST_REASON])
+    return Verdict(Result.REJECTED, line)
 
 
 def _columns(source: str, rows: Sequence[Readable]) -> dict[str, object]:

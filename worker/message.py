@@ -18,14 +18,18 @@ from worker.job import Options, Priority
 GENERIC_TYPE = "email"
 # Larger ones cannot be a job: data may have 1 MB, options with attachments 25 MB.
 LARGEST_BYTES = 30_000_000
+# Reasons quote what was given.
+LONGEST_QUOTE = 300
 
-_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# Python's $ matches before a last line end too.
+_END = r"$(?!\n)"
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*" + _END
 JobId = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=100,
-        pattern=r"^[^\x00-\x1f\x7f-\x9f]+$",
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]+" + _END,
         description="The producer's name for the job, and its idempotency key: the same one twice is one mail.",
         extra={"rule": "1 to 100 printable characters"},
     ),
@@ -34,7 +38,7 @@ Name = Annotated[
     str,
     Meta(
         max_length=100,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*" + _END,
         extra={"rule": "a name of letters, digits, - and _, 100 at most"},
     ),
 ]
@@ -51,7 +55,7 @@ Address = Annotated[
     str,
     Meta(
         max_length=255,
-        pattern=r'^[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]{1,64}@[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]+$',
+        pattern=r'^[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]{1,64}@[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]+' + _END,
         extra={"rule": "one address, like ann@example.com, 255 characters at most"},
     ),
 ]
@@ -63,7 +67,7 @@ Locale = Annotated[
     str,
     Meta(
         max_length=35,
-        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$",
+        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*" + _END,
         extra={"rule": "a language tag such as en or pt-BR"},
     ),
 ]
@@ -99,7 +103,7 @@ class JobMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     locale: Locale | None = None
     subject: Subject | None = None
     content: str | None = None
-    campaign_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F-]{36}$", extra={"rule": "a UUID"})] | None = None
+    campaign_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F-]{36}" + _END, extra={"rule": "a UUID"})] | None = None
     options: Raw | UnsetType = UNSET
 
 
@@ -233,11 +237,11 @@ def _explain(said: str) -> str:
     match = _AT.fullmatch(said)
     if match is None:
         # Without a path it is about the whole, or about a field that is missing in it.
-        return f"$: {said}"
+        return f"$: {said[:LONGEST_QUOTE]}"
     what, path = match.groups()
     rule = _RULES.get(path)
     wants_rule = "matching regex" in what or "length" in what or "RFC3339" in what or "timezone" in what
-    return f"{path}: must be {rule}" if rule and wants_rule else f"{path}: {what}"
+    return f"{path}: must be {rule}" if rule and wants_rule else f"{path}: {what[:LONGEST_QUOTE]}"
 
 
 def _rules() -> dict[str, str]:

@@ -4,7 +4,7 @@ LANGUAGE sql STABLE AS $$
     WITH job AS (SELECT * FROM email_jobs AS j WHERE j.job_id = $1)
     SELECT job.created_at, 'enqueued', NULL::integer, NULL::text,
         format('%s, %s priority, due %s', job.type, job.priority,
-               to_char(greatest(job.scheduled_at, job.created_at), 'YYYY-MM-DD HH24:MI:SS'))
+               to_char(greatest(job.scheduled_at, job.created_at), 'YYYY-MM-DD HH24:MI:SSTZH:TZM'))
     FROM job
     UNION ALL
     SELECT a.started_at, 'handed over', a.attempt, a.provider, concat_ws(

@@ -1,5 +1,32 @@
 -- What makes a bare INSERT INTO email_jobs a complete, correct enqueue.
 
+-- What a claim reads is the text, and a number such as 1e131071 takes a few bytes in jsonb and 131,072 as text: some
+-- thousands of them, and no claim that meets the job can be read any more.
+CREATE OR REPLACE FUNCTION email_check_size(given jsonb, most_bytes integer, rule text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF octet_length(given::text) > most_bytes THEN
+        RAISE EXCEPTION '%: as text it has % bytes', rule, octet_length(given::text)
+            USING ERRCODE = 'check_violation', CONSTRAINT = rule, TABLE = 'email_jobs';
+    END IF;
+END $$;
+
+COMMENT ON FUNCTION email_check_size(jsonb, integer, text) IS 'Refuses a document whose text is too long. Called by triggers.
+SELECT email_check_size(''{}'', 10, ''must be short'');';
+
+CREATE OR REPLACE FUNCTION email_jobs_check_sizes() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM email_check_size(NEW.data, 4000000, 'data must be under 1 MB');
+    PERFORM email_check_size(NEW.options, 30000000, 'options with attachments must be under 25 MB');
+    RETURN NEW;
+END $$;
+
+COMMENT ON FUNCTION email_jobs_check_sizes() IS 'Trigger: the same for data and options that somebody changes.';
+
+CREATE OR REPLACE TRIGGER email_jobs_check_sizes BEFORE UPDATE OF data, options ON email_jobs
+FOR EACH ROW EXECUTE FUNCTION email_jobs_check_sizes();
+
 -- A job's policy comes from its type, and it is due when it becomes due, never in the past:
 -- claims resume behind the newest position, and a row placed in the past would be found late.
 CREATE OR REPLACE FUNCTION email_jobs_complete() RETURNS trigger
@@ -16,6 +43,8 @@ BEGIN
         RAISE EXCEPTION 'job "%" must start as pending, not as %', NEW.job_id, NEW.status
             USING ERRCODE = 'EM004', HINT = 'Leave status out of the INSERT.';
     END IF;
+    PERFORM email_check_size(NEW.data, 4000000, 'data must be under 1 MB');
+    PERFORM email_check_size(NEW.options, 30000000, 'options with attachments must be under 25 MB');
     NEW.queue := coalesce(NEW.queue, policy.queue);
     NEW.priority := coalesce(NEW.priority, policy.priority);
     NEW.guarantee := coalesce(NEW.guarantee, policy.guarantee);

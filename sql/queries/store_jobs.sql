@@ -29,10 +29,11 @@ FROM
         %(user_ids)s::text[], %(datas)s::text[], %(priorities)s::text[], %(scheduled)s::text[], %(expires)s::text[],
         %(retry_counts)s::integer[], %(max_retries)s::integer[], %(locales)s::text[], %(subjects)s::text[],
         %(contents)s::text[], %(campaigns)s::text[], %(options)s::text[], %(extras)s::text[]
-    ) AS message (
+    ) WITH ORDINALITY AS message (
         job_id, type, template, email, name, user_id, data, priority, scheduled_at, expires_at,
-        retry_count, max_retries, locale, subject, content, campaign_id, options, extra
+        retry_count, max_retries, locale, subject, content, campaign_id, options, extra, number
     )
 WHERE EXISTS (SELECT FROM email_types WHERE email_types.type = message.type)
+ORDER BY message.number
 ON CONFLICT (job_id) DO NOTHING
 RETURNING job_id

@@ -57,16 +57,7 @@ ONLY_THE_DATABASE: dict[str, tuple[dict[str, Any], str]] = {
     "NUL in data": ({"data": {"a": "\x00"}}, NUL),
     "NUL in the name of an unknown field": ({"later": {"\x00": 1}}, NUL),
     "two dots": ({"recipient": {"email": "a@b..c"}}, ADDRESS),
-    "a line end behind the address": ({"recipient": {"email": "a@b.c\n"}}, ADDRESS),
     "a C1 control in the address": ({"recipient": {"email": "a\x80@b.c"}}, ADDRESS),
-    "a line end behind the id": ({"id": "bad\n"}, "$: job_id must be 1 to 100 printable characters"),
-    "a line end behind the template": ({"template": "a\n"}, "$: template must be a name of letters, digits, - and _"),
-    "a line end behind the name": (
-        {"recipient": {"email": "a@b", "name": "A\n"}},
-        "$: recipient_name must be one line",
-    ),
-    "a line end behind the subject": ({"subject": "Hi\n"}, "$: subject must be one line"),
-    "a line end behind the locale": ({"locale": "en\n"}, "$: locale must be a language tag such as en or pt-BR"),
     "no UUID": ({"campaignId": "-" * 36}, f'$: invalid input syntax for type uuid: "{"-" * 36}"'),
     "due in 9999": ({"scheduledAt": "9999-12-31T23:59:59Z"}, f"$: scheduled_at {YEARS}"),
     "expires in the year 0": ({"expiresAt": "0001-01-01T00:00:00+14:00"}, f"$: expires_at {YEARS}"),
@@ -173,7 +164,7 @@ def test_what_only_the_database_refuses_costs_no_other(tx: Connection, case: str
 
 def test_many_that_only_the_database_refuses(tx: Connection) -> None:
     """Every third of 300 is refused; each good one is a job, each bad one a reject with its own reason."""
-    cases = list(ONLY_THE_DATABASE.values())[:13]
+    cases = list(ONLY_THE_DATABASE.values())[:8]
     bad = {n: cases[n // 3 % len(cases)] for n in range(0, 300, 3)}
     batch = [message(f"j-{n}", **(bad[n][0] if n in bad else {})) for n in range(300)]
     assert store(tx, "file", numbered(*batch)) == [rejected(bad[n][1]) if n in bad else ACCEPTED for n in range(300)]
