@@ -4,23 +4,25 @@ Kafka tells which partitions are ours; Postgres tells where to go on in them. Tw
 for a moment do no harm: what both read is stored by one of them, because the offset's row is locked with the rows.
 """
 
+import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from kafka_ingest.dead_letters import DeadLetters
 from kafka_ingest.offsets import Topic
+from kafka_ingest.reading import consumer_config, is_message, portions
 from kafka_ingest.writer import LONGEST_PAUSE_SECONDS, Batch, Item, Stopped, Writer, Written
-from worker.errors import KafkaUnusable
-from worker.intake import PORTION_BYTES, Result
-from worker.kafka import ANSWER_SECONDS, client_config, listed_partitions, topic_identity
+from worker.errors import KafkaUnusable, PartitionsMissing
+from worker.intake import Result
+from worker.kafka import ANSWER_SECONDS, Described, client_config, describe_topic, listed_partitions
 from worker.message import read_or_error
 from worker.settings import Settings
 
@@ -28,6 +30,8 @@ IDLE_SECONDS = 0.2
 # A write that takes longer than this stops the reading, which throws away what the client has fetched ahead.
 PATIENCE_SECONDS = 2.0
 CHECK_SECONDS = 5.0
+# A server that is frozen does not hold up the end of the process.
+STOP_SECONDS = 5.0
 # Kafka's own copy of the offsets is for its tools, and may be a second old.
 COMMIT_SECONDS = 1.0
 REPORT_SECONDS = 10.0
@@ -43,7 +47,7 @@ class Ingestor:
         self._stop = stop
         self._name = settings.kafka_topic_email_jobs
         self._admin = AdminClient(client_config(settings))
-        self._consumer = Consumer(self._consumer_config())
+        self._consumer = Consumer(consumer_config(settings))
         self._writer = Writer(settings, stop)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._dead_letters = DeadLetters(settings)
@@ -56,21 +60,6 @@ class Ingestor:
         self._committed_at = 0.0
         self._counts: Counter[str] = Counter()
         self._reported_at = time.monotonic()
-
-    def _consumer_config(self) -> dict[str, Any]:
-        return client_config(self._settings) | {
-            "group.id": self._settings.kafka_group_id,
-            "session.timeout.ms": int(self._settings.kafka_session_timeout_seconds * 1000),
-            "heartbeat.interval.ms": int(self._settings.kafka_session_timeout_seconds * 1000 / 4),
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "queued.min.messages": 20_000,
-            "queued.max.messages.kbytes": 65_536,
-            "fetch.queue.backoff.ms": 20,
-            # Some brokers answer only when this has passed, whatever has come meanwhile.
-            "fetch.wait.max.ms": 10,
-        }
 
     def run(self) -> None:
         """Ingest until the stop event is set; then finish what is being written."""
@@ -112,7 +101,7 @@ class Ingestor:
         if self._topic is None and self._partitions and not self._place():
             return
         messages = self._read()
-        for some in _portions(messages):
+        for some in portions(messages):
             # A rebalance may have taken the topic from us while the last portion was waited for.
             if self._topic is not None:
                 batch = self._batch(self._topic, some)
@@ -131,17 +120,7 @@ class Ingestor:
             return []
         more = self._settings.ingest_batch_size - 1
         found = [first, *(self._consumer.consume(more, 0) if more else [])]
-        return [message for message in found if self._is_message(message)]
-
-    def _is_message(self, message: Message) -> bool:
-        error = message.error()
-        if error is None:
-            return True
-        if error.code() != KafkaError._PARTITION_EOF:
-            log.warning("Kafka", error=error.str())
-        if error.fatal():
-            raise KafkaUnusable(f"Kafka: {error.str()}. Start the ingestor again.")
-        return False
+        return [message for message in found if is_message(message)]
 
     def _batch(self, topic: Topic, messages: Sequence[Message]) -> Batch:
         items: list[Item] = []
@@ -179,11 +158,17 @@ class Ingestor:
         """Wait for the writer's thread. If it takes long, read nothing, but go on serving the group."""
         if _ends_within(work, PATIENCE_SECONDS):
             return
+        log.warning("Postgres is slow; nothing is read meanwhile")
         held = [TopicPartition(self._name, partition) for partition in self._partitions if self._topic is not None]
         self._consumer.pause(held)
+        ends = float("inf")
         while not _ends_within(work, 0):
             # Paused partitions give no message; what comes is the group's news.
             self._consumer.poll(IDLE_SECONDS)
+            if self._stop.is_set():
+                ends = min(ends, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() > ends:
+                raise Stopped
         if self._topic is not None:
             self._consumer.resume(held)
 
@@ -193,7 +178,9 @@ class Ingestor:
         """Ask Kafka what the topic is and Postgres where to go on, and begin to read there; False: try again."""
         self._finish_write()
         try:
-            topic = Topic(self._name, topic_identity(self._admin, self._name))
+            described = describe_topic(self._admin, self._name)
+            self._refuse_missing(described)
+            topic = Topic(self._name, described.id)
             logs = {
                 partition: self._consumer.get_watermark_offsets(
                     TopicPartition(self._name, partition), timeout=ANSWER_SECONDS
@@ -220,6 +207,14 @@ class Ingestor:
         )
         return True
 
+    def _refuse_missing(self, described: Described) -> None:
+        missing = [partition for partition in self._partitions if partition >= described.partitions]
+        if missing and self._settings.kafka_partitions:
+            raise PartitionsMissing(
+                f"KAFKA_PARTITIONS={self._settings.kafka_partitions} names {', '.join(map(str, missing))}, but the last"
+                f" partition of the topic {self._name} is {described.partitions - 1}"
+            )
+
     def _keep_house(self) -> None:
         now = time.monotonic()
         if self._uncommitted and now - self._committed_at >= COMMIT_SECONDS:
@@ -235,7 +230,7 @@ class Ingestor:
         """Notice what no message would tell: an operator's reset, and a topic that was made again."""
         self._finish_write()
         try:
-            is_same = topic_identity(self._admin, self._name) == topic.id
+            is_same = describe_topic(self._admin, self._name).id == topic.id
         except KafkaUnusable:
             # Away; the client connects again by itself, and the next look tells.
             return
@@ -246,14 +241,11 @@ class Ingestor:
             log.warning("the topic was made again, or somebody moved its offsets", topic=self._name)
             self._topic = None
 
-    def _commit(self, *, wait: bool = False) -> None:
+    def _commit(self) -> None:
         parts = [TopicPartition(self._name, partition, offset) for partition, offset in self._uncommitted.items()]
         self._uncommitted.clear()
         try:
-            if wait:
-                self._consumer.commit(offsets=parts, asynchronous=False)
-            else:
-                self._consumer.commit(offsets=parts)
+            self._consumer.commit(offsets=parts)
         except KafkaException as error:
             log.debug("Kafka did not take the offsets; Postgres has them", error=str(error))
 
@@ -265,30 +257,23 @@ class Ingestor:
     def _end(self) -> None:
         try:
             self._finish_write()
-            self._commit(wait=True)
-        except (Stopped, KafkaException):
+        except Stopped:
             log.info("what was being written is read again by whoever gets the partitions")
+        if self._uncommitted:
+            self._commit()
         if self._counts:
             self._report(time.monotonic())
         self._consumer.close()
         self._dead_letters.close()
-        self._thread.shutdown()
-        self._writer.close()
+        is_at_rest = self._writing is None or self._writing.done()
+        self._thread.shutdown(wait=is_at_rest)
+        if is_at_rest:
+            self._writer.close()
+        else:
+            # The thread waits for a server that is frozen, and nothing else ends it.
+            log.warning("stopped while Postgres did not answer")
+            os._exit(1)
 
 
 def _ends_within(work: Future[Any], seconds: float) -> bool:
     return bool(wait((work,), seconds).done)
-
-
-def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """The messages in portions of PORTION_BYTES or so."""
-    some: list[Message] = []
-    size = 0
-    for message in messages:
-        some.append(message)
-        size += len(message)
-        if size >= PORTION_BYTES:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some

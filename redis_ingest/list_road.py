@@ -6,7 +6,6 @@ heartbeat is gone, another one renames its lists to its own, in one atomic step,
 
 import threading
 import time
-from importlib.resources import files
 from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -16,6 +15,7 @@ import structlog
 
 from redis_ingest.heartbeat import Heartbeat
 from redis_ingest.reports import Reports
+from redis_ingest.scripts import script
 from redis_ingest.storing import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped, Storing
 from worker.intake import PORTION_BYTES, Received
 from worker.redis_client import blocking_client
@@ -60,8 +60,8 @@ class ListRoad:
         self._stop = stop
         self._names = Names(settings.redis_list_email_jobs, uuid4().hex)
         self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
-        self._take = self._client.register_script(_script("take"))
-        self._take_over = self._client.register_script(_script("take_over"))
+        self._take = self._client.register_script(script("take"))
+        self._take_over = self._client.register_script(script("take_over"))
         self._storing = Storing(settings, "redis", stop)
         self._reports = Reports("redis", self._names.jobs)
         self._numbers = count(1)
@@ -79,6 +79,8 @@ class ListRoad:
             except Stopped:
                 break
             except redis.RedisError as error:
+                # What was in hand is looked for first.
+                self._looked_around_at = float("-inf")
                 log.warning("Redis is away", error=str(error), pause=pause)
                 self._stop.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -93,20 +95,19 @@ class ListRoad:
         batch = self._names.batch(next(self._numbers))
         keys, most = [self._names.jobs, batch, self._names.taken], [self._settings.ingest_batch_size, PORTION_BYTES]
         taken = self._take(keys=keys, args=most)
-        if not taken and self._waits_for_one(batch):
-            taken = 1 + int(self._take(keys=keys, args=most))
+        if not taken and self._waits_for_one():
+            taken = self._take(keys=keys, args=most)
         if taken:
             self._store(batch)
         self._reports.tell_if_due()
 
-    def _waits_for_one(self, batch: str) -> bool:
-        """Wait at the empty list; the one that comes stands in the batch's list then."""
-        # Known before it holds something: dying in between must not lose it.
-        self._client.sadd(self._names.taken, batch)
-        came = self._client.blmove(self._names.jobs, batch, WAIT_SECONDS, "LEFT", "RIGHT")
-        if came is None:
-            self._client.srem(self._names.taken, batch)
-        return came is not None
+    def _waits_for_one(self) -> bool:
+        """Wait at the empty list; nothing moves: what comes is put back to where it stood, in the same step.
+
+        Blocking commands move one message, and no script can block; a message that moved without the script's
+        bookkeeping could be hidden by a death in between.
+        """
+        return self._client.blmove(self._names.jobs, self._names.jobs, WAIT_SECONDS, "LEFT", "LEFT") is not None
 
     def _store(self, batch: str) -> None:
         taken: Any = self._client.lrange(batch, 0, -1)
@@ -135,7 +136,3 @@ class ListRoad:
             if count_taken := self._take_over(keys=keys):
                 log.warning("a taker died; storing what it had taken", messages=count_taken)
                 self._store(mine)
-
-
-def _script(name: str) -> str:
-    return files("redis_ingest").joinpath("lua", f"{name}.lua").read_text()

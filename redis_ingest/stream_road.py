@@ -15,6 +15,7 @@ import redis
 import structlog
 
 from redis_ingest.reports import Reports
+from redis_ingest.scripts import script
 from redis_ingest.storing import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped, Storing
 from worker.intake import Received
 from worker.redis_client import blocking_client
@@ -42,6 +43,7 @@ class StreamRoad:
         self._consumer = uuid4().hex
         self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
         self._storing = Storing(settings, "redis-stream", stop)
+        self._forget = self._client.register_script(script("forget"))
         self._reports = Reports("redis-stream", self._stream)
         self._looked_around_at = float("-inf")
 
@@ -99,7 +101,9 @@ class StreamRoad:
                 log.warning("a consumer died; storing what it had read", messages=len(entries))
                 self._store(entries)
             if start == b"0-0":
-                return
+                break
+        # Each death leaves a name behind.
+        self._forget(keys=[self._stream], args=[GROUP, int(ABANDONED_SECONDS * 1000)])
 
     def _store(self, entries: Sequence[Entry]) -> None:
         # An entry that was deleted meanwhile comes without fields: there is nothing left to store.

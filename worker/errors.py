@@ -12,6 +12,7 @@
     ├── TemplateError        unknown, broken, or not satisfied by the job's data
     ├── ComposeError         no correct message can be made of this job
     ├── KafkaUnusable        Kafka does not answer, or does not know the topic
+    ├── PartitionsMissing    the settings name partitions that the topic does not have
     └── ProviderUnreachable  no connection to a provider could be opened
 
 What happens to a mail in the world is never an exception but a value: see `worker.job.Outcome`.
@@ -68,3 +69,7 @@ class ProviderUnreachable(EmailWorkerError):
 
 class KafkaUnusable(EmailWorkerError):
     """Kafka does not answer as it should."""
+
+
+class PartitionsMissing(EmailWorkerError):
+    """The settings name partitions that the topic does not have."""

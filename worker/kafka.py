@@ -4,7 +4,7 @@ confluent_kafka is imported where a client is made, so a worker without Kafka ne
 """
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -59,15 +59,22 @@ def client_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
-def topic_identity(admin: "AdminClient", topic: str) -> str:
-    """Kafka's own id of a topic: one that is deleted and made again has another. Raises KafkaUnusable."""
+class Described(NamedTuple):
+    """A topic as Kafka knows it: one that is deleted and made again has another id."""
+
+    id: str
+    partitions: int
+
+
+def describe_topic(admin: "AdminClient", topic: str) -> Described:
+    """What Kafka says of a topic. Raises KafkaUnusable."""
     from confluent_kafka import KafkaException, TopicCollection
 
     try:
         described = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS)[topic].result()
     except KafkaException as error:
         raise KafkaUnusable(f"Kafka says nothing of the topic {topic}: {error.args[0].str()}") from None
-    return str(described.topic_id)
+    return Described(str(described.topic_id), len(described.partitions))
 
 
 def listed_partitions(text: str) -> list[int]:

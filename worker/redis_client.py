@@ -29,10 +29,15 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 
 def blocking_client(settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> "redis.Redis":
-    """A client for threads. `answer_seconds` must exceed the longest blocking command."""
-    import redis
+    """A client for threads. `answer_seconds` must exceed the longest blocking command.
 
-    return redis.Redis(**connection_options(settings), socket_timeout=answer_seconds)
+    Never tries a command twice by itself: one whose answer was lost may have moved messages.
+    """
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis(**connection_options(settings), socket_timeout=answer_seconds, retry=Retry(NoBackoff(), 0))
 
 
 def async_client(settings: Settings) -> "redis.asyncio.Redis":

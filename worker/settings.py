@@ -214,9 +214,26 @@ def _contradictions(settings: Settings) -> list[str]:
     used = (settings.email_provider_primary, settings.email_provider_fallback)
     if "smtp_fallback" in used and not settings.smtp_fallback_host:
         wrong.append("SMTP_FALLBACK_HOST is not set, but the provider smtp_fallback needs it.")
+    wrong += _roads(settings)
     url = settings.email_unsubscribe_url
     if url and not _is_link(url):
         wrong.append(f"EMAIL_UNSUBSCRIBE_URL={url!r} is not allowed: it must be an https:, http: or mailto: address.")
+    return wrong
+
+
+def _roads(settings: Settings) -> list[str]:
+    """A road that leads back to where it came from would bring every reject again, for ever."""
+    wrong = []
+    names = ("kafka_topic_email_jobs", "kafka_topic_email_events", "redis_list_email_jobs", "redis_stream_email_jobs")
+    for name in names:
+        if getattr(settings, name) == settings.email_dead_letter_queue:
+            wrong.append(f"EMAIL_DEAD_LETTER_QUEUE={settings.email_dead_letter_queue!r} is {name.upper()} too.")
+    if settings.kafka_topic_email_jobs == settings.kafka_topic_email_events:
+        wrong.append(f"KAFKA_TOPIC_EMAIL_EVENTS={settings.kafka_topic_email_events!r} is KAFKA_TOPIC_EMAIL_JOBS too.")
+    for part in settings.kafka_partitions.split(","):
+        first, _, last = part.partition("-")
+        if last and int(last) < int(first):
+            wrong.append(f"KAFKA_PARTITIONS={settings.kafka_partitions!r} is not allowed: {part} runs backwards.")
     return wrong
 
 

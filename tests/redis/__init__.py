@@ -1,0 +1,1 @@
+"""The road in through Redis: the list and the stream, their takers killed, and everything that may be away."""
