@@ -213,7 +213,7 @@ def test_a_signal_ends_it_in_order(road: scene.Road, ask: signal.Signals, mode: 
         {"KAFKA_PARTITIONS": "0-"},
         {"KAFKA_SESSION_TIMEOUT_SECONDS": "1"},
         {"KAFKA_PARTITIONS": "3-1"},
-        {"EMAIL_DEAD_LETTER_QUEUE": "email-jobs", "KAFKA_TOPIC_EMAIL_JOBS": "email-jobs"},
+        {"EMAIL_DEAD_LETTER_QUEUE": "mails", "KAFKA_TOPIC_EMAIL_JOBS": "mails"},
     ],
     ids=str,
 )
