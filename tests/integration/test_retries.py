@@ -100,7 +100,7 @@ def test_each_change_wrote_its_event_in_its_own_transaction(office: Office) -> N
     told = rows(
         office.db,
         "SELECT j.job_id, (SELECT t.event_type::text FROM email_tracking AS t"
-        " WHERE t.job_id = j.id AND t.xid::xid = j.xmin)"
+        " WHERE t.job_id = j.id AND t.xmin = j.xmin)"
         " FROM email_jobs AS j WHERE starts_with(j.job_id, 'an end') ORDER BY j.seq",
     )
     assert told == [(name, status) for name, _, status in ends]

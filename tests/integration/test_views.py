@@ -88,5 +88,5 @@ def test_the_timeline_of_a_job_that_waits(db: Connection) -> None:
     db.execute("SET TimeZone = 'UTC'")
     what, detail = row(db, "SELECT what, detail FROM email_timeline('j-1')")
     assert what == "enqueued"
-    assert detail == "booking-confirmation, high priority, due 2099-01-01 00:00:00"
+    assert detail == "booking-confirmation, high priority, due 2099-01-01 00:00:00+00:00"
     assert rows(db, "SELECT * FROM email_timeline('nope')") == []
