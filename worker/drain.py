@@ -23,8 +23,6 @@ from worker.loop_lag import LoopLag
 from worker.slots import Slots
 
 SLICE_SECONDS = 5.0
-# The idle listener is in nobody's way, and each change of listener costs the mail that comes just then some 20 ms.
-LISTENER_SLICE_SECONDS = 60.0
 # A lost wake-up costs no more than this.
 LOOK_EVERY_SECONDS = 0.2
 RECRUIT_EVERY_SECONDS = 1.0
@@ -82,10 +80,10 @@ class Drain:
 
     async def _slice(self, connection: AsyncConnection[Any], queue: Queue) -> bool:
         """Deliver and wait until the slice is over; returns whether the queue still needs this slot."""
-        began = time.monotonic()
+        ends = time.monotonic() + SLICE_SECONDS
         is_listener = False
         try:
-            while not self._delivery.stop.is_set and not _is_over(began, is_listener=is_listener):
+            while not self._delivery.stop.is_set and time.monotonic() < ends:
                 claimed, settled = await self._delivery.deliver_batch(connection, queue)
                 if claimed and not settled:
                     # Nothing could be handed over, so the same jobs are due again at once.
@@ -139,7 +137,3 @@ class Drain:
         if due_in > 0:
             async for _ in connection.notifies(timeout=min(due_in, LOOK_EVERY_SECONDS), stop_after=1):
                 break
-
-
-def _is_over(began: float, *, is_listener: bool) -> bool:
-    return time.monotonic() - began >= (LISTENER_SLICE_SECONDS if is_listener else SLICE_SECONDS)
