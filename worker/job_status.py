@@ -26,6 +26,9 @@ MOST_WAITING = 20_000
 MOST_AT_ONCE = 500
 PAUSE_SECONDS = 1.0
 
+# job_id, status, attempts, and a dead letter's entry or nothing: the arguments of `job_status.lua`.
+News = tuple[str, str, int, str]
+
 _SCRIPT = (Path(__file__).parent / "job_status.lua").read_text()
 
 log = structlog.get_logger(__name__)
@@ -39,12 +42,12 @@ class JobStatus:
         self._ttl = settings.redis_status_ttl_seconds
         self._dead_letters = settings.email_dead_letter_queue
         self._kept = settings.redis_dead_letters_kept
-        self._waiting: deque[Settlement] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[News] = deque(maxlen=MOST_WAITING)
         self._there_is_news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self.dropped = 0
+        self._overflown = 0
 
     def start(self) -> None:
         """Begin to tell."""
@@ -64,8 +67,9 @@ class JobStatus:
 
     def tell(self, settlements: Sequence[Settlement]) -> None:
         """Note what a committed batch came to; never waits."""
-        self.dropped += max(0, len(self._waiting) + len(settlements) - MOST_WAITING)
-        self._waiting.extend(settlement for settlement in settlements if settlement.event is not None)
+        news = [_news(settlement) for settlement in settlements if settlement.event is not None]
+        self._overflown += max(0, len(self._waiting) + len(news) - MOST_WAITING)
+        self._waiting.extend(news)
         if self._waiting:
             self._is_idle.clear()
             self._there_is_news.set()
@@ -87,24 +91,21 @@ class JobStatus:
         from redis import RedisError
 
         some = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+        arguments: list[str | int] = [self._ttl, self._kept]
+        for news in some:
+            arguments += news
         try:
-            await script(keys=[self._dead_letters], args=self._arguments(some))
+            await script(keys=[self._dead_letters], args=arguments)
         except (RedisError, OSError) as error:
-            self.dropped += len(some)
-            log.warning("Redis was not told of jobs", jobs=len(some), error=str(error))
+            log.warning("Redis was not told of jobs", jobs=len(some) + self._overflown, error=str(error))
+            self._overflown = 0
             await asyncio.sleep(PAUSE_SECONDS)
 
-    def _arguments(self, settlements: Sequence[Settlement]) -> list[str | int]:
-        arguments: list[str | int] = [self._ttl, self._kept]
-        for settlement in settlements:
-            is_dead = settlement.status is Status.DEAD
-            arguments += (
-                settlement.job.job_id,
-                settlement.status,
-                settlement.attempt_no,
-                _entry(settlement) if is_dead else "",
-            )
-        return arguments
+
+def _news(settlement: Settlement) -> News:
+    """What there is to tell of a job: not the job itself, which would keep its data while Redis is away."""
+    entry = _entry(settlement) if settlement.status is Status.DEAD else ""
+    return (settlement.job.job_id, settlement.status, settlement.attempt_no, entry)
 
 
 def _entry(settlement: Settlement) -> str:
