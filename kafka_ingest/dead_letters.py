@@ -6,7 +6,7 @@ A real broker refuses messages of more than about a megabyte, so the larger ones
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from kafka_ingest.writer import Rejected
+from worker.intake import Rejected
 from worker.kafka import client_config
 from worker.settings import Settings
 

@@ -4,10 +4,8 @@ Kafka tells which partitions are ours; Postgres tells where to go on in them. Tw
 for a moment do no harm: what both read is stored by one of them, because the offset's row is locked with the rows.
 """
 
-import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -18,23 +16,22 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_ingest.dead_letters import DeadLetters
 from kafka_ingest.offsets import Topic
-from kafka_ingest.reading import consumer_config, is_message, portions
-from kafka_ingest.writer import LONGEST_PAUSE_SECONDS, Batch, Item, Stopped, Writer, Written
+from kafka_ingest.reading import consumer_config, is_message
+from kafka_ingest.writer import Batch, Item, Writer, Written
 from worker.errors import KafkaUnusable, PartitionsMissing
-from worker.intake import Result
+from worker.intake import portions
 from worker.kafka import ANSWER_SECONDS, Described, client_config, describe_topic, listed_partitions
 from worker.message import read_or_error
+from worker.patience import LONGEST_PAUSE_SECONDS, STOP_SECONDS, Stopped
+from worker.reports import Reports
 from worker.settings import Settings
 
 IDLE_SECONDS = 0.2
 # A write that takes longer than this stops the reading, which throws away what the client has fetched ahead.
 PATIENCE_SECONDS = 2.0
 CHECK_SECONDS = 5.0
-# A server that is frozen does not hold up the end of the process.
-STOP_SECONDS = 5.0
 # Kafka's own copy of the offsets is for its tools, and may be a second old.
 COMMIT_SECONDS = 1.0
-REPORT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -58,8 +55,7 @@ class Ingestor:
         self._checked_at = 0.0
         self._uncommitted: dict[int, int] = {}
         self._committed_at = 0.0
-        self._counts: Counter[str] = Counter()
-        self._reported_at = time.monotonic()
+        self._reports = Reports(topic=self._name)
 
     def run(self) -> None:
         """Ingest until the stop event is set; then finish what is being written."""
@@ -101,7 +97,7 @@ class Ingestor:
         if self._topic is None and self._partitions and not self._place():
             return
         messages = self._read()
-        for some in portions(messages):
+        for some in portions(messages, len):
             # A rebalance may have taken the topic from us while the last portion was waited for.
             if self._topic is not None:
                 batch = self._batch(self._topic, some)
@@ -132,7 +128,7 @@ class Ingestor:
             next_offsets[partition] = offset + 1
             if raw is None:
                 # A tombstone says that a key is gone from a compacted topic: there is no mail in it.
-                self._counts["tombstones"] += 1
+                self._reports.count({"tombstones": 1})
                 continue
             items.append(Item(partition, offset, raw, read_or_error(raw)))
         return Batch(topic, items, next_offsets, self._epochs)
@@ -145,8 +141,7 @@ class Ingestor:
             return
         self._serve_until(self._writing)
         written, self._writing = self._writing.result(), None
-        for result in Result:
-            self._counts[result] += written.counts[result]
+        self._reports.count(written.counts)
         self._uncommitted |= written.next_offsets
         for rejected in written.rejected:
             self._dead_letters.tell(rejected)
@@ -161,14 +156,15 @@ class Ingestor:
         log.warning("Postgres is slow; nothing is read meanwhile")
         held = [TopicPartition(self._name, partition) for partition in self._partitions if self._topic is not None]
         self._consumer.pause(held)
-        ends = float("inf")
+        ends: float | None = None
         while not _ends_within(work, 0):
             # Paused partitions give no message; what comes is the group's news.
             self._consumer.poll(IDLE_SECONDS)
             if self._stop.is_set():
-                ends = min(ends, time.monotonic() + STOP_SECONDS)
-            if time.monotonic() > ends:
-                raise Stopped
+                ends = ends or time.monotonic() + STOP_SECONDS
+                if time.monotonic() > ends:
+                    self._writer.hang_up()
+                    ends = None
         if self._topic is not None:
             self._consumer.resume(held)
 
@@ -223,8 +219,7 @@ class Ingestor:
         if self._topic is not None and now - self._checked_at >= CHECK_SECONDS:
             self._checked_at = now
             self._check(self._topic)
-        if self._counts and now - self._reported_at >= REPORT_SECONDS:
-            self._report(now)
+        self._reports.tell_if_due()
 
     def _check(self, topic: Topic) -> None:
         """Notice what no message would tell: an operator's reset, and a topic that was made again."""
@@ -249,11 +244,6 @@ class Ingestor:
         except KafkaException as error:
             log.debug("Kafka did not take the offsets; Postgres has them", error=str(error))
 
-    def _report(self, now: float) -> None:
-        log.info("ingested", topic=self._name, **dict(self._counts))
-        self._counts.clear()
-        self._reported_at = now
-
     def _end(self) -> None:
         try:
             self._finish_write()
@@ -261,18 +251,11 @@ class Ingestor:
             log.info("what was being written is read again by whoever gets the partitions")
         if self._uncommitted:
             self._commit()
-        if self._counts:
-            self._report(time.monotonic())
+        self._reports.tell()
         self._consumer.close()
         self._dead_letters.close()
-        is_at_rest = self._writing is None or self._writing.done()
-        self._thread.shutdown(wait=is_at_rest)
-        if is_at_rest:
-            self._writer.close()
-        else:
-            # The thread waits for a server that is frozen, and nothing else ends it.
-            log.warning("stopped while Postgres did not answer")
-            os._exit(1)
+        self._thread.shutdown()
+        self._writer.close()
 
 
 def _ends_within(work: Future[Any], seconds: float) -> bool:

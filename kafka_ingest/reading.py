@@ -1,13 +1,11 @@
 """Reading: what the consumer is told, and what it brings."""
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, Message
 
 from worker.errors import KafkaUnusable
-from worker.intake import PORTION_BYTES
 from worker.kafka import client_config
 from worker.settings import Settings
 
@@ -41,17 +39,3 @@ def is_message(message: Message) -> bool:
     if error.fatal():
         raise KafkaUnusable(f"Kafka: {error.str()}. Start the ingestor again.")
     return False
-
-
-def portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """The messages in portions of PORTION_BYTES or so."""
-    some: list[Message] = []
-    size = 0
-    for message in messages:
-        some.append(message)
-        size += len(message)
-        if size >= PORTION_BYTES:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some

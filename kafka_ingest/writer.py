@@ -5,27 +5,18 @@ reads nothing more. The same batch twice does no harm: the offsets say what is t
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-import psycopg
-import structlog
 from psycopg import Connection
 
 from kafka_ingest import offsets
 from kafka_ingest.offsets import Topic
-from worker.db import connect_once
-from worker.errors import BadMessage, DatabaseUnreachable
-from worker.intake import Received, Result, Verdict, store
+from worker.errors import BadMessage
+from worker.intake import Received, Rejected, count_results, rejected, store
 from worker.message import JobRow
+from worker.patience import PatientConnection
 from worker.settings import Settings
-
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 5.0
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class Item(NamedTuple):
@@ -49,42 +40,28 @@ class Batch(NamedTuple):
     epochs: Mapping[int, int]
 
 
-class Rejected(NamedTuple):
-    """A message for the dead letter topic."""
-
-    position: str
-    raw: bytes
-    error: str
-
-
 class Written(NamedTuple):
     """What became of a batch. `stale`: partitions whose offset somebody moved; nothing of them was written."""
 
-    counts: Mapping[Result, int]
+    counts: Mapping[str, int]
     rejected: Sequence[Rejected]
     next_offsets: Mapping[int, int]
     stale: frozenset[int]
-
-
-class Stopped(Exception):
-    """The process stops, and the batch is not written: whoever gets the partition reads it again."""
 
 
 class Writer:
     """The one connection of an ingestor to Postgres. Its methods run in one thread."""
 
     def __init__(self, settings: Settings, stop: threading.Event) -> None:
-        self._settings = settings
-        self._stop = stop
-        self._connection: Connection[Any] | None = None
+        self._postgres = PatientConnection(settings, "email-worker kafka", stop)
 
     def write(self, batch: Batch) -> Written:
         """Write a batch and its offsets in one transaction. Raises Stopped."""
-        return self._until_it_works(lambda connection: write(connection, batch))
+        return self._postgres.until_it_works(lambda connection: write(connection, batch))
 
     def place(self, topic: Topic, logs: Mapping[int, tuple[int, int]]) -> dict[int, offsets.Held]:
         """Where to read partitions on, whose logs begin and end there. Raises Stopped."""
-        return self._until_it_works(
+        return self._postgres.until_it_works(
             lambda connection: {
                 partition: offsets.place(connection, topic, partition, begins, ends)
                 for partition, (begins, ends) in sorted(logs.items())
@@ -93,30 +70,15 @@ class Writer:
 
     def epochs(self, topic: Topic) -> dict[int, int]:
         """The epochs that count now. Raises Stopped."""
-        return self._until_it_works(lambda connection: offsets.epochs(connection, topic))
+        return self._postgres.until_it_works(lambda connection: offsets.epochs(connection, topic))
+
+    def hang_up(self) -> None:
+        """Wait no longer for Postgres; for another thread."""
+        self._postgres.hang_up()
 
     def close(self) -> None:
         """Disconnect."""
-        if self._connection is not None:
-            self._connection.close()
-
-    def _until_it_works(self, work: Callable[[Connection[Any]], T]) -> T:
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return work(self._connected())
-            except (psycopg.OperationalError, DatabaseUnreachable) as error:
-                log.warning("Postgres is away; nothing is read meanwhile", error=str(error).strip(), pause=pause)
-                self.close()
-                self._connection = None
-            if self._stop.wait(pause):
-                raise Stopped
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-
-    def _connected(self) -> Connection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect_once(self._settings, "email-worker kafka")
-        return self._connection
+        self._postgres.close()
 
 
 def write(connection: Connection[Any], batch: Batch) -> Written:
@@ -142,24 +104,9 @@ def write(connection: Connection[Any], batch: Batch) -> Written:
             if partition not in stale and next_offset > held[partition].next_offset
         }
         offsets.advance(connection, batch.topic, moved)
-    return Written(_counts(verdicts), _rejected(received, verdicts), moved, stale)
+    return Written(count_results(verdicts), rejected(received, verdicts), moved, stale)
 
 
 def _position(topic: Topic, item: Item) -> str:
     # With the topic's id: in a topic that was made again the same offset is another message.
     return f"{topic.name}/{item.partition}/{item.offset} ({topic.id})"
-
-
-def _counts(verdicts: Sequence[Verdict]) -> dict[Result, int]:
-    counts = dict.fromkeys(Result, 0)
-    for verdict in verdicts:
-        counts[verdict.result] += 1
-    return counts
-
-
-def _rejected(received: Sequence[Received], verdicts: Sequence[Verdict]) -> list[Rejected]:
-    return [
-        Rejected(message.position, message.raw, verdict.error)
-        for message, verdict in zip(received, verdicts, strict=True)
-        if verdict.result is Result.REJECTED
-    ]

@@ -1,60 +1,50 @@
 """`python -m redis_ingest`: run the list's taker, and the stream's reader if one is named, until SIGTERM or SIGINT."""
 
-import signal
-import sys
 import threading
+import time
 from collections.abc import Callable
 
 from redis_ingest.list_road import ListRoad
 from redis_ingest.stream_road import StreamRoad
-from worker.errors import EmailWorkerError, SettingsError
-from worker.log import configure_logging
-from worker.settings import Settings, load_settings
+from worker.ingestor_process import run_process
+from worker.patience import STOP_SECONDS
+from worker.settings import Settings
 
 
-def main() -> None:
-    """Exit status 0 after a signal, 1 when it cannot go on, 2 for wrong settings."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        _run(settings, stop)
-    except SettingsError as error:
-        sys.exit(_complain(f"wrong settings\n{error}", 2))
-    except EmailWorkerError as error:
-        sys.exit(_complain(str(error), 1))
-
-
-def _run(settings: Settings, stop: threading.Event) -> None:
-    roads = [ListRoad(settings, stop).run]
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Run each road in a thread; the end of one ends all, and its error is raised here."""
+    roads: list[ListRoad | StreamRoad] = [ListRoad(settings, stop)]
     if settings.redis_stream_email_jobs:
-        roads.append(StreamRoad(settings, stop).run)
+        roads.append(StreamRoad(settings, stop))
     failures: list[BaseException] = []
 
-    def travel(road: Callable[[], None]) -> None:
+    def travel(run_road: Callable[[], None]) -> None:
         try:
-            road()
+            run_road()
         except BaseException as failure:  # noqa: BLE001  Raised again below, in the main thread.
             failures.append(failure)
             stop.set()
 
-    threads = [threading.Thread(target=travel, args=(road,), daemon=True) for road in roads]
+    threads = [threading.Thread(target=travel, args=(road.run,), daemon=True) for road in roads]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        # In pieces: signals are handled between them.
-        while thread.is_alive():
-            thread.join(0.2)
+    # In pieces: signals are handled between them.
+    while not stop.wait(0.2):
+        pass
+    _join(threads, STOP_SECONDS)
+    for road, thread in zip(roads, threads, strict=True):
+        if thread.is_alive():
+            road.hang_up()
+        thread.join()
     if failures:
         raise failures[0]
 
 
-def _complain(text: str, status: int) -> int:
-    sys.stderr.write(f"redis_ingest: {text}\n")
-    return status
+def _join(threads: list[threading.Thread], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
 
 
 if __name__ == "__main__":
-    main()
+    run_process("redis_ingest", run)

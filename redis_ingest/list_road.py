@@ -6,19 +6,21 @@ heartbeat is gone, another one renames its lists to its own, in one atomic step,
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import redis
 import structlog
 
 from redis_ingest.heartbeat import Heartbeat
-from redis_ingest.reports import Reports
+from redis_ingest.perseverance import persevere
 from redis_ingest.scripts import script
-from redis_ingest.storing import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped, Storing
+from redis_ingest.storing import Storing
 from worker.intake import PORTION_BYTES, Received
 from worker.redis_client import blocking_client
+from worker.reports import Reports
 from worker.settings import Settings
 
 # An empty list is waited at, not asked again and again.
@@ -63,30 +65,27 @@ class ListRoad:
         self._take = self._client.register_script(script("take"))
         self._take_over = self._client.register_script(script("take_over"))
         self._storing = Storing(settings, "redis", stop)
-        self._reports = Reports("redis", self._names.jobs)
+        self._reports = Reports(source="redis", name=self._names.jobs)
         self._numbers = count(1)
         self._looked_around_at = float("-inf")
 
     def run(self) -> None:
         """Take and store until the stop event is set; what is in hand then is finished."""
-        pause = FIRST_PAUSE_SECONDS
-        while not self._stop.is_set():
-            try:
-                with Heartbeat(self._settings, self._names.heartbeat()):
-                    while not self._stop.is_set():
-                        self._turn()
-                        pause = FIRST_PAUSE_SECONDS
-            except Stopped:
-                break
-            except redis.RedisError as error:
-                # What was in hand is looked for first.
-                self._looked_around_at = float("-inf")
-                log.warning("Redis is away", error=str(error), pause=pause)
-                self._stop.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        persevere(self._stop, self._session, self._turn)
         self._reports.tell()
-        self._storing.close()
+        self._storing.postgres.close()
         self._client.close()
+
+    def hang_up(self) -> None:
+        """Wait no longer for Postgres; for another thread."""
+        self._storing.postgres.hang_up()
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        # What was in hand when the last one was lost is looked for first.
+        self._looked_around_at = float("-inf")
+        with Heartbeat(self._settings, self._names.heartbeat()):
+            yield
 
     def _turn(self) -> None:
         if time.monotonic() - self._looked_around_at >= LOOK_AROUND_SECONDS:
@@ -116,9 +115,7 @@ class ListRoad:
         with self._client.pipeline(transaction=True) as together:
             together.delete(batch)
             together.srem(self._names.taken, batch)
-            if stored.dead_letters:
-                together.rpush(self._settings.email_dead_letter_queue, *stored.dead_letters)
-                together.ltrim(self._settings.email_dead_letter_queue, -self._settings.redis_dead_letters_kept, -1)
+            self._storing.tell_rejected(together, stored)
             together.execute()
         self._reports.count(stored.counts)
 

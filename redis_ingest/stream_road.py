@@ -7,18 +7,20 @@ What a consumer took and never acknowledged is claimed by another one after a wh
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import redis
 import structlog
 
-from redis_ingest.reports import Reports
+from redis_ingest.perseverance import persevere
 from redis_ingest.scripts import script
-from redis_ingest.storing import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped, Storing
+from redis_ingest.storing import Storing
 from worker.intake import Received
 from worker.redis_client import blocking_client
+from worker.reports import Reports
 from worker.settings import Settings
 
 GROUP = "email-worker"
@@ -44,32 +46,26 @@ class StreamRoad:
         self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
         self._storing = Storing(settings, "redis-stream", stop)
         self._forget = self._client.register_script(script("forget"))
-        self._reports = Reports("redis-stream", self._stream)
+        self._reports = Reports(source="redis-stream", name=self._stream)
         self._looked_around_at = float("-inf")
 
     def run(self) -> None:
         """Read and store until the stop event is set."""
-        pause = FIRST_PAUSE_SECONDS
-        while not self._stop.is_set():
-            try:
-                self._join()
-                while not self._stop.is_set():
-                    self._turn()
-                    pause = FIRST_PAUSE_SECONDS
-            except Stopped:
-                break
-            except redis.RedisError as error:
-                log.warning("Redis is away", error=str(error), pause=pause)
-                self._stop.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        persevere(self._stop, self._membership, self._turn)
         self._leave()
 
-    def _join(self) -> None:
+    def hang_up(self) -> None:
+        """Wait no longer for Postgres; for another thread."""
+        self._storing.postgres.hang_up()
+
+    @contextmanager
+    def _membership(self) -> Iterator[None]:
         try:
             self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        yield
 
     def _turn(self) -> None:
         if time.monotonic() - self._looked_around_at >= LOOK_AROUND_SECONDS:
@@ -113,9 +109,7 @@ class StreamRoad:
         stored = self._storing.store(messages)
         with self._client.pipeline(transaction=True) as together:
             together.xack(self._stream, GROUP, *(identity for identity, _ in entries))
-            if stored.dead_letters:
-                together.rpush(self._settings.email_dead_letter_queue, *stored.dead_letters)
-                together.ltrim(self._settings.email_dead_letter_queue, -self._settings.redis_dead_letters_kept, -1)
+            self._storing.tell_rejected(together, stored)
             together.execute()
         self._reports.count(stored.counts)
 
@@ -128,7 +122,7 @@ class StreamRoad:
         except redis.RedisError:
             log.debug("the group keeps this consumer's name")
         self._reports.tell()
-        self._storing.close()
+        self._storing.postgres.close()
         self._client.close()
 
 

@@ -5,9 +5,10 @@ writes in the same transaction, such as the source's position; a message that on
 one its place. The same job twice is one row.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import Connection
@@ -15,6 +16,8 @@ from psycopg import Connection
 from worker.db import array_literal, query
 from worker.errors import BadMessage
 from worker.message import JobRow, read_or_error
+
+T = TypeVar("T")
 
 
 class Result(StrEnum):
@@ -30,6 +33,14 @@ class Received(NamedTuple):
 
     position: str
     raw: bytes
+
+
+class Rejected(NamedTuple):
+    """A message that could not become a job, and why."""
+
+    position: str
+    raw: bytes
+    error: str
 
 
 class Verdict(NamedTuple):
@@ -51,18 +62,39 @@ _UNKNOWN_TYPE = '$.type: unknown email type "{}"; the known ones are in email_ty
 Readable = tuple[int, JobRow]
 
 
-def portions(messages: Iterable[Received]) -> Iterator[list[Received]]:
+def portions(messages: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
     """The messages in portions of PORTION_BYTES or so, for those who may store them in several transactions."""
-    some: list[Received] = []
-    size = 0
+    some: list[T] = []
+    total = 0
     for message in messages:
         some.append(message)
-        size += len(message.raw)
-        if size >= PORTION_BYTES:
+        total += size(message)
+        if total >= PORTION_BYTES:
             yield some
-            some, size = [], 0
+            some, total = [], 0
     if some:
         yield some
+
+
+def size_of(message: Received) -> int:
+    """A message's bytes."""
+    return len(message.raw)
+
+
+def count_results(verdicts: Iterable[Verdict]) -> Counter[str]:
+    """How many messages had which end."""
+    counts = Counter(dict.fromkeys(map(str, Result), 0))
+    counts.update(verdict.result for verdict in verdicts)
+    return counts
+
+
+def rejected(messages: Sequence[Received], verdicts: Sequence[Verdict]) -> list[Rejected]:
+    """Those that could not become jobs."""
+    return [
+        Rejected(message.position, message.raw, verdict.error)
+        for message, verdict in zip(messages, verdicts, strict=True)
+        if verdict.result is Result.REJECTED
+    ]
 
 
 def store(
@@ -86,18 +118,21 @@ def store(
             readable.append((number, reading))
     with connection.transaction():
         _store_jobs(connection, source, readable, verdicts)
-        rejected = [number for number, verdict in enumerate(verdicts) if verdict.result is Result.REJECTED]
-        if rejected:
-            connection.execute(
-                query("store_rejects"),
-                {
-                    "source": source,
-                    "positions": [messages[number].position for number in rejected],
-                    "raws": [messages[number].raw for number in rejected],
-                    "errors": [verdicts[number].error for number in rejected],
-                },
-            )
+        _store_rejects(connection, source, rejected(messages, verdicts))
     return verdicts
+
+
+def _store_rejects(connection: Connection[Any], source: str, rejects: Sequence[Rejected]) -> None:
+    if rejects:
+        connection.execute(
+            query("store_rejects"),
+            {
+                "source": source,
+                "positions": [reject.position for reject in rejects],
+                "raws": [reject.raw for reject in rejects],
+                "errors": [reject.error for reject in rejects],
+            },
+        )
 
 
 def _store_jobs(connection: Connection[Any], source: str, rows: Sequence[Readable], verdicts: list[Verdict]) -> None:

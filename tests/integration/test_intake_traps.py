@@ -14,7 +14,7 @@ from tests.integration.command import Command
 from tests.integration.rows import Connection, column, insert_job, job, value
 from tests.support import Database
 from worker.events import event_schema
-from worker.intake import PORTION_BYTES, Received, Result, portions, store
+from worker.intake import PORTION_BYTES, Received, Result, portions, size_of, store
 
 # A few bytes each in jsonb, 131,072 as text.
 LONG_AS_TEXT = '{"a": [' + ",".join(["1e131071"] * 900) + "]}"
@@ -119,6 +119,6 @@ def test_numbers_that_are_long_as_text_do_not_stop_the_claim(db: Connection, fie
 def test_large_messages_are_stored_a_few_at_a_time() -> None:
     """A portion is not much larger than it may be, and none is empty."""
     large = numbered(*(b"x" * (PORTION_BYTES // 3) for _ in range(10)))
-    found = list(portions(large))
+    found = list(portions(large, size_of))
     assert [len(portion) for portion in found] == [4, 4, 2] or [len(portion) for portion in found] == [3, 3, 3, 1]
     assert [message for portion in found for message in portion] == large

@@ -205,6 +205,13 @@ def test_a_signal_ends_it_in_order(road: scene.Road, ask: signal.Signals, mode: 
     assert len(ingestor.lines("stopped")) == 1
 
 
+def test_a_partition_that_is_not_there_is_told(road: scene.Road) -> None:
+    """It ends with 1 and says which one, instead of reading the others as if all were well."""
+    ingestor = road.start(KAFKA_PARTITIONS="0,7")
+    assert ingestor.status() == 1
+    assert "KAFKA_PARTITIONS=0,7 names 7, but the last partition of the topic" in ingestor.log_text()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -75,6 +75,27 @@ def test_it_can_be_stopped_while_postgres_is_away(frail_road: scene.Road, frail_
     road.wait_for_jobs(*scene.ids("job", 30))
 
 
+@pytest.mark.parametrize("is_idle", [False, True], ids=["writing", "idle"])
+def test_it_can_be_stopped_while_postgres_is_frozen(
+    frail_road: scene.Road, frail_postgres: PostgresServer, is_idle: bool
+) -> None:
+    """A server that answers nothing, to a batch or to a look at the offsets, does not keep it from ending."""
+    road = frail_road
+    ingestor = road.start_fixed().reads()
+    road.db.close()
+    frail_postgres.freeze()
+    if not is_idle:
+        road.produce([scene.message(name) for name in scene.ids("job", 30)])
+    eventually(lambda: ingestor.lines("Postgres is slow; nothing is read meanwhile"), "it waits for Postgres")
+    assert ingestor.stop() == 0
+    frail_postgres.thaw()
+    road.connect_again()
+    assert road.jobs() == set()
+    road.start_fixed().reads()
+    if not is_idle:
+        road.wait_for_jobs(*scene.ids("job", 30))
+
+
 def test_it_can_be_started_while_postgres_is_away(frail_road: scene.Road, frail_postgres: PostgresServer) -> None:
     """It joins the group, waits for Postgres to say where to go on, and reads when it does."""
     road = frail_road

@@ -144,3 +144,20 @@ def test_what_a_taker_stopped_without_postgres_had_in_hand_waits_for_the_next(
         eventually(lambda: frail_site.in_hand() == [], "nothing is in hand")
         _stop(taker)
     assert frail_site.keys() == []
+
+
+def test_a_taker_can_be_stopped_while_postgres_is_frozen(frail_site: Site, frail_postgres: PostgresServer) -> None:
+    """SIGTERM ends a taker with status 0 although Postgres answers nothing; the next one stores what it had in hand."""
+    with frail_site.taker() as taker, frail_site.database.connect() as db:
+        frail_site.push(message("before"))
+        eventually(lambda: job_ids(db) == ["before"], "it works")
+        frail_postgres.freeze()
+        frail_site.push(message("job"))
+        eventually(frail_site.in_hand, "it has something in hand")
+        _stop(taker)
+        frail_postgres.thaw()
+    with frail_site.taker() as taker, frail_site.database.connect() as db:
+        eventually(lambda: set(job_ids(db)) == {"before", "job"}, "the next one stores it")
+        eventually(lambda: frail_site.in_hand() == [], "nothing is in hand")
+        _stop(taker)
+    assert frail_site.keys() == []

@@ -25,8 +25,8 @@ def road(site: Site) -> Iterator[StreamRoad]:
 @contextmanager
 def _consumer(site: Site, **overrides: object) -> Iterator[StreamRoad]:
     road = site.stream_road(**overrides)
-    road._join()
-    yield road
+    with road._membership():
+        yield road
     road._leave()
 
 

@@ -161,6 +161,6 @@ def test_a_taker_that_was_given_up_between_two_commands_hides_no_message(
     other._turn()
     found = job_ids(db)
     for road in (sleeper, other):
-        road._storing.close()
+        road._storing.postgres.close()
         road._client.close()
     assert found == ["one"]

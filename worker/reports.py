@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import structlog
 
-from worker.intake import Result
-
 REPORT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
@@ -16,13 +14,12 @@ log = structlog.get_logger(__name__)
 class Reports:
     """Counts until the next line."""
 
-    def __init__(self, source: str, name: str) -> None:
-        self._source = source
-        self._name = name
-        self._counts: Counter[Result] = Counter()
+    def __init__(self, **about: str) -> None:
+        self._about = about
+        self._counts: Counter[str] = Counter()
         self._told_at = time.monotonic()
 
-    def count(self, counts: Mapping[Result, int]) -> None:
+    def count(self, counts: Mapping[str, int]) -> None:
         """One batch's ends."""
         self._counts.update(counts)
 
@@ -34,6 +31,6 @@ class Reports:
     def tell(self) -> None:
         """Write the line, if there is something to tell."""
         if self._counts.total():
-            log.info("ingested", source=self._source, name=self._name, **{str(k): n for k, n in self._counts.items()})
+            log.info("ingested", **self._about, **{str(end): number for end, number in self._counts.items()})
         self._counts.clear()
         self._told_at = time.monotonic()

@@ -1,0 +1,30 @@
+"""An ingestor as a process: settings, logs, signals, exit status."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from worker.errors import EmailWorkerError, SettingsError
+from worker.log import configure_logging
+from worker.settings import Settings, load_settings
+
+
+def run_process(name: str, run: Callable[[Settings, threading.Event], None]) -> None:
+    """Run until SIGTERM or SIGINT sets the event: exit status 0 then, 1 when it cannot go on, 2 for wrong settings."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings = load_settings()
+        configure_logging(settings)
+        run(settings, stop)
+    except SettingsError as error:
+        sys.exit(_complain(name, f"wrong settings\n{error}", 2))
+    except EmailWorkerError as error:
+        sys.exit(_complain(name, str(error), 1))
+
+
+def _complain(name: str, text: str, status: int) -> int:
+    sys.stderr.write(f"{name}: {text}\n")
+    return status

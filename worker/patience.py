@@ -1,0 +1,75 @@
+"""Patience with Postgres: one connection of an ingestor, and work that is tried until it works or the process stops.
+
+Whoever uses it must not mind that a piece of work is done twice: a connection may be lost behind a commit.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from worker.db import connect_once
+from worker.errors import DatabaseUnreachable
+from worker.settings import Settings
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+# How long a process that stops waits for an answer of Postgres before it hangs up.
+STOP_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The process stops, and the work may not be done: what it was about stays where it is, and is read again."""
+
+
+class PatientConnection:
+    """Used by one thread; `hang_up` is for another."""
+
+    def __init__(self, settings: Settings, application: str, stop: threading.Event) -> None:
+        self._settings = settings
+        self._application = application
+        self._stop = stop
+        self._connection: Connection[Any] | None = None
+
+    def until_it_works(self, work: Callable[[Connection[Any]], T]) -> T:
+        """What `work` returns, once Postgres lets it. Raises Stopped, and what is not Postgres's absence."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return work(self._connected())
+            except (psycopg.OperationalError, DatabaseUnreachable) as error:
+                log.warning("Postgres is away; nothing is read meanwhile", error=str(error).strip(), pause=pause)
+                self.close()
+            if self._stop.wait(pause):
+                raise Stopped
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def hang_up(self) -> None:
+        """End the wait for a server that is frozen: nothing else would."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            return
+        log.warning("Postgres does not answer; hanging up")
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect_once(self._settings, self._application)
+        return self._connection
