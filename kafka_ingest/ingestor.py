@@ -20,11 +20,11 @@ from kafka_ingest.reading import consumer_config, is_message
 from kafka_ingest.writer import Batch, Item, Writer, Written
 from worker.errors import KafkaUnusable, PartitionsMissing
 from worker.intake import portions
-from worker.kafka import ANSWER_SECONDS, Described, client_config, describe_topic, listed_partitions
+from worker.kafka import ANSWER_SECONDS, Described, client_config, describe_topic
 from worker.message import read_or_error
 from worker.patience import LONGEST_PAUSE_SECONDS, STOP_SECONDS, Stopped
 from worker.reports import Reports
-from worker.settings import Settings
+from worker.settings import Settings, listed_partitions
 
 IDLE_SECONDS = 0.2
 # A write that takes longer than this stops the reading, which throws away what the client has fetched ahead.

@@ -75,12 +75,3 @@ def describe_topic(admin: "AdminClient", topic: str) -> Described:
     except KafkaException as error:
         raise KafkaUnusable(f"Kafka says nothing of the topic {topic}: {error.args[0].str()}") from None
     return Described(str(described.topic_id), len(described.partitions))
-
-
-def listed_partitions(text: str) -> list[int]:
-    """`0,4-6` as [0, 4, 5, 6]."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return sorted(found)

@@ -24,67 +24,63 @@ LONGEST_QUOTE = 300
 # Python's $ matches before a last line end too.
 _END = r"$(?!\n)"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*" + _END
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*" + _END
+_ADDRESS = r'^[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]{1,64}@[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]+' + _END
+_LOCALE = r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*" + _END
+_UUID = r"^[0-9a-fA-F-]{36}" + _END
+
+
+def _text(rule: str, most: int, pattern: str | None = None, meaning: str | None = None) -> Meta:
+    """What a text may be; `rule` is what a producer reads when it is not."""
+    least = 0 if pattern == _NO_CONTROLS else 1
+    return Meta(min_length=least, max_length=most, pattern=pattern, description=meaning, extra={"rule": rule})
+
+
+def _line(most: int) -> Meta:
+    return _text(f"one line, {most} characters at most", most, _NO_CONTROLS)
+
+
+def _whole(most: int) -> Meta:
+    return Meta(ge=0, le=most, extra={"rule": f"a whole number, 0 to {most}"})
+
+
 JobId = Annotated[
     str,
-    Meta(
-        min_length=1,
-        max_length=100,
-        pattern=r"^[^\x00-\x1f\x7f-\x9f]+" + _END,
-        description="The producer's name for the job, and its idempotency key: the same one twice is one mail.",
-        extra={"rule": "1 to 100 printable characters"},
-    ),
-]
-Name = Annotated[
-    str,
-    Meta(
-        max_length=100,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*" + _END,
-        extra={"rule": "a name of letters, digits, - and _, 100 at most"},
+    _text(
+        "1 to 100 printable characters",
+        100,
+        r"^[^\x00-\x1f\x7f-\x9f]+" + _END,
+        "The producer's name for the job, and its idempotency key: the same one twice is one mail.",
     ),
 ]
 TypeName = Annotated[
     str,
-    Meta(
-        min_length=1,
-        max_length=50,
-        description='A type of email_types, or "email": then the template\'s name says which.',
-        extra={"rule": "the name of a mail type, 50 characters at most"},
+    _text(
+        "the name of a mail type, 50 characters at most",
+        50,
+        None,
+        'A type of email_types, or "email": then the template\'s name says which.',
     ),
 ]
-Address = Annotated[
-    str,
-    Meta(
-        max_length=255,
-        pattern=r'^[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]{1,64}@[^\s\x00-\x1f\x7f@<>(),;:"\[\]\\]+' + _END,
-        extra={"rule": "one address, like ann@example.com, 255 characters at most"},
-    ),
-]
-PersonName = Annotated[
-    str, Meta(max_length=100, pattern=_NO_CONTROLS, extra={"rule": "one line, 100 characters at most"})
-]
-UserId = Annotated[str, Meta(max_length=100, pattern=_NO_CONTROLS, extra={"rule": "one line, 100 characters at most"})]
-Locale = Annotated[
-    str,
-    Meta(
-        max_length=35,
-        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*" + _END,
-        extra={"rule": "a language tag such as en or pt-BR"},
-    ),
-]
+Name = Annotated[str, _text("a name of letters, digits, - and _, 100 at most", 100, _NAME)]
+Address = Annotated[str, _text("one address, like ann@example.com, 255 characters at most", 255, _ADDRESS)]
+Line100 = Annotated[str, _line(100)]
+Line255 = Annotated[str, _line(255)]
+Locale = Annotated[str, _text("a language tag such as en or pt-BR", 35, _LOCALE)]
+Uuid = Annotated[str, _text("a UUID", 36, _UUID)]
 Moment = Annotated[
     datetime, Meta(tz=True, extra={"rule": "an RFC 3339 time with its offset, like 2030-01-01T10:00:00Z"})
 ]
-Subject = Annotated[str, Meta(max_length=255, pattern=_NO_CONTROLS, extra={"rule": "one line, 255 characters at most"})]
-Retries = Annotated[int, Meta(ge=0, le=1000, extra={"rule": "a whole number, 0 to 1000"})]
-MaxRetries = Annotated[int, Meta(ge=0, le=100, extra={"rule": "a whole number, 0 to 100"})]
+Retries = Annotated[int, _whole(1000)]
+MaxRetries = Annotated[int, _whole(100)]
 
 
 class Recipient(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Who gets the mail. `userId` is the recipient's name in the producer's own books."""
 
     email: Address
-    name: PersonName | None = None
-    user_id: UserId | None = None
+    name: Line100 | None = None
+    user_id: Line100 | None = None
 
 
 class JobMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -101,9 +97,9 @@ class JobMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     retry_count: Retries = 0
     max_retries: MaxRetries | None = None
     locale: Locale | None = None
-    subject: Subject | None = None
+    subject: Line255 | None = None
     content: str | None = None
-    campaign_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F-]{36}" + _END, extra={"rule": "a UUID"})] | None = None
+    campaign_id: Uuid | None = None
     options: Raw | UnsetType = UNSET
 
 
@@ -229,6 +225,8 @@ def _unknown_fields(fields: dict[str, Raw]) -> dict[str, Any]:
     return extra
 
 
+# What msgspec says of a value of the right type that is not allowed.
+_UNFRIENDLY = ("matching regex", "length", "RFC3339", "timezone", "`int` >=", "`int` <=")
 _AT = re.compile(r"(.*) - at `(\$[^`]*)`", re.DOTALL)
 
 
@@ -240,7 +238,7 @@ def _explain(said: str) -> str:
         return f"$: {said[:LONGEST_QUOTE]}"
     what, path = match.groups()
     rule = _RULES.get(path)
-    wants_rule = "matching regex" in what or "length" in what or "RFC3339" in what or "timezone" in what
+    wants_rule = any(words in what for words in _UNFRIENDLY)
     return f"{path}: must be {rule}" if rule and wants_rule else f"{path}: {what[:LONGEST_QUOTE]}"
 
 

@@ -230,11 +230,19 @@ def _roads(settings: Settings) -> list[str]:
             wrong.append(f"EMAIL_DEAD_LETTER_QUEUE={settings.email_dead_letter_queue!r} is {name.upper()} too.")
     if settings.kafka_topic_email_jobs == settings.kafka_topic_email_events:
         wrong.append(f"KAFKA_TOPIC_EMAIL_EVENTS={settings.kafka_topic_email_events!r} is KAFKA_TOPIC_EMAIL_JOBS too.")
-    for part in settings.kafka_partitions.split(","):
-        first, _, last = part.partition("-")
-        if last and int(last) < int(first):
+    for part in filter(None, settings.kafka_partitions.split(",")):
+        if not listed_partitions(part):
             wrong.append(f"KAFKA_PARTITIONS={settings.kafka_partitions!r} is not allowed: {part} runs backwards.")
     return wrong
+
+
+def listed_partitions(text: str) -> list[int]:
+    """`0,4-6` as [0, 4, 5, 6]."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return sorted(found)
 
 
 def _is_link(url: str) -> bool:

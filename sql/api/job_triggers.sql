@@ -22,9 +22,9 @@ BEGIN
     RETURN NEW;
 END $$;
 
-COMMENT ON FUNCTION email_jobs_check_sizes() IS 'Trigger: the same for data and options that somebody changes.';
+COMMENT ON FUNCTION email_jobs_check_sizes() IS 'Trigger: refuses data and options whose text no claim could read.';
 
-CREATE OR REPLACE TRIGGER email_jobs_check_sizes BEFORE UPDATE OF data, options ON email_jobs
+CREATE OR REPLACE TRIGGER email_jobs_check_sizes BEFORE INSERT OR UPDATE OF data, options ON email_jobs
 FOR EACH ROW EXECUTE FUNCTION email_jobs_check_sizes();
 
 -- A job's policy comes from its type, and it is due when it becomes due, never in the past:
@@ -43,8 +43,6 @@ BEGIN
         RAISE EXCEPTION 'job "%" must start as pending, not as %', NEW.job_id, NEW.status
             USING ERRCODE = 'EM004', HINT = 'Leave status out of the INSERT.';
     END IF;
-    PERFORM email_check_size(NEW.data, 4000000, 'data must be under 1 MB');
-    PERFORM email_check_size(NEW.options, 30000000, 'options with attachments must be under 25 MB');
     NEW.queue := coalesce(NEW.queue, policy.queue);
     NEW.priority := coalesce(NEW.priority, policy.priority);
     NEW.guarantee := coalesce(NEW.guarantee, policy.guarantee);

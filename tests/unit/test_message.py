@@ -91,16 +91,14 @@ REFUSED: dict[str, dict[str, list[Any]]] = {
     },
     "$.expiresAt": {MOMENT: ["never", "2030-01-01T10:00:00", "2030-01-01T10:00:60Z"], TIME_GOT_INT: [0]},
     "$.retryCount": {
-        "Expected `int` >= 0": [-1],
-        "Expected `int` <= 1000": [1001, 10**30],
+        "must be a whole number, 0 to 1000": [-1, 1001, 10**30],
         "Expected `int`, got `str`": ["0"],
         "Expected `int`, got `float`": [1.5],
         "Expected `int`, got `bool`": [True],
         "Expected `int`, got `null`": [None],
     },
     "$.maxRetries": {
-        "Expected `int` >= 0": [-1],
-        "Expected `int` <= 100": [101],
+        "must be a whole number, 0 to 100": [-1, 101],
         "Expected `int | null`, got `str`": ["3"],
     },
     "$.locale": {TAG: ["", "e", "en/../x", "en\r\n", "x" * 36], TEXT_GOT_INT: [1]},
