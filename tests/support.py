@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import psycopg
 
 from lab.postgres import ExternalServer, PostgresServer
-from worker.settings import Settings, load_settings
+from worker.settings import Settings
+from worker.settings_loading import load_settings
 
 T = TypeVar("T")
 

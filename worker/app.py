@@ -21,7 +21,9 @@ from worker.errors import DatabaseUnreachable, SettingsError
 from worker.log import configure_logging
 from worker.migrate import check_schema
 from worker.process import open_process
-from worker.settings import Settings, load_settings
+from worker.providers.registry import signer_of
+from worker.settings import Settings
+from worker.settings_loading import load_settings
 from worker.tasks import TASK_QUEUE, blueprint
 from worker.watchdog import Watchdog
 
@@ -123,6 +125,8 @@ def make_app() -> WorkerApp:
     """The app, as the environment configures it; wrong settings end the program with one line each."""
     try:
         settings = load_settings()
+        # A key that is none is a wrong setting too.
+        signer_of(settings)
     except SettingsError as error:
         raise SystemExit(f"email-worker: wrong settings\n{error}") from None
     configure_logging(settings)

@@ -2,7 +2,7 @@
 
 Read when first needed, kept in the process, and read again when a claim shows a newer version. The highest active
 version of (name, locale) wins, then (name, language), then (name, default), then the shipped files of that name. A
-broken template is an answer too: it is kept, and its jobs are dead.
+broken template is an answer too: it is kept, and its jobs are dead. The routes of email_routes come with the types.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,8 @@ import msgspec
 from psycopg import AsyncConnection
 
 from worker.db import query
-from worker.errors import TemplateError
+from worker.errors import ComposeError, TemplateError
+from worker.headers import ascii_domain
 from worker.job import Job
 from worker.sandbox import TEMPLATE_FOLDER, MailTemplate, TemplateSource, compile_template
 
@@ -34,6 +35,9 @@ class TypePolicy(msgspec.Struct, frozen=True):
     max_retries: int | None
 
 
+# (type or None, domain or None) -> providers, as in email_routes
+Routes = dict[tuple[str | None, str | None], tuple[str, ...]]
+
 NO_POLICY = TypePolicy("", False, None)
 
 
@@ -52,8 +56,9 @@ class TemplateRow(msgspec.Struct, frozen=True):
 class Edition:
     """The catalog in one version: only ever added to, so that a batch can hold on to it."""
 
-    def __init__(self, version: int, types: dict[str, TypePolicy]) -> None:
+    def __init__(self, version: int, types: dict[str, TypePolicy], routes: Routes) -> None:
         self.version = version
+        self._routes = routes
         self.templates: dict[TemplateKey, MailTemplate | TemplateError] = {}
         self._types = types
 
@@ -69,6 +74,14 @@ class Edition:
         """The policy of a job's type; that of nobody when the type was deleted meanwhile."""
         return self._types.get(job.type, NO_POLICY)
 
+    def route(self, job: Job) -> tuple[str, ...]:
+        """The providers that email_routes names for a job, in turn; nothing where it names none."""
+        if not self._routes:
+            return ()
+        domain = _route_domain(job.recipient_email)
+        keys = ((job.type, domain), (None, domain), (job.type, None))
+        return next((self._routes[key] for key in keys if key in self._routes), ())
+
 
 class Catalog:
     """Templates and types as this process knows them. Shared by all batches."""
@@ -81,7 +94,7 @@ class Catalog:
         version = max(job.catalog_version for job in jobs)
         edition = self._edition
         if edition is None or edition.version < version or len(edition.templates) > MAX_KEPT:
-            edition = self._edition = Edition(version, await _load_types(connection))
+            edition = self._edition = Edition(version, *await _load_types(connection))
         missing = {key for job in jobs if (key := template_key(job)) not in edition.templates}
         if missing:
             rows = await _load_templates(connection, missing)
@@ -94,9 +107,19 @@ def template_key(job: Job) -> TemplateKey:
     return (job.template, job.locale, job.template_version)
 
 
-async def _load_types(connection: AsyncConnection[Any]) -> dict[str, TypePolicy]:
+async def _load_types(connection: AsyncConnection[Any]) -> tuple[dict[str, TypePolicy], Routes]:
     cursor = await connection.execute(query("load_types"))
-    return {name: TypePolicy(*rest) for name, *rest in await cursor.fetchall()}
+    types = {name: TypePolicy(*rest) for name, *rest in await cursor.fetchall()}
+    cursor = await connection.execute(query("load_routes"))
+    return types, {(kind, domain): tuple(providers) for kind, domain, providers in await cursor.fetchall()}
+
+
+def _route_domain(address: str) -> str | None:
+    """The domain as email_routes has it; None for one that no route can name."""
+    try:
+        return ascii_domain(address.rpartition("@")[2], "recipient_email").lower()
+    except ComposeError:
+        return None
 
 
 async def _load_templates(connection: AsyncConnection[Any], keys: Iterable[TemplateKey]) -> list[TemplateRow]:

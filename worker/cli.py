@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psycopg
 
-from worker.cli_intake import add_commands
+from worker import cli_intake, cli_suppressions
 from worker.db import connect_once, failed_statement
 from worker.errors import EmailWorkerError, SettingsError
-from worker.settings import Settings, load_settings, shown
+from worker.settings import Settings, shown
+from worker.settings_loading import load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     config.set_defaults(run=_config)
     _template_parser(commands.add_parser("template", help="check, look at and store templates"))
-    add_commands(commands)
+    cli_intake.add_commands(commands)
+    cli_suppressions.add_commands(commands)
     return parser
 
 

@@ -3,12 +3,12 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from worker import enqueue, events, message, rejects
+from worker.cli_output import moment, number, print_json, print_table, whole
 from worker.db import connect_once, query
 from worker.errors import EmailWorkerError
 from worker.intake import Result
@@ -37,15 +37,15 @@ def _enqueue_parser(parser: argparse.ArgumentParser) -> None:
 def _rejects_parser(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the newest ones, with what is wrong")
-    listing.add_argument("--most", type=_whole, default=50, metavar="N")
+    listing.add_argument("--most", type=whole, default=50, metavar="N")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list_rejects)
     show = commands.add_parser("show", help="one, with its message as it came")
-    show.add_argument("number", type=_whole, metavar="NUMBER")
+    show.add_argument("number", type=whole, metavar="NUMBER")
     show.add_argument("--raw", action="store_true", help="the message alone, byte by byte: to mend it in a file")
     show.set_defaults(run=_show_reject)
     replay = commands.add_parser("replay", help="put back into the queue what can be a job now")
-    replay.add_argument("numbers", type=_whole, nargs="*", metavar="NUMBER")
+    replay.add_argument("numbers", type=whole, nargs="*", metavar="NUMBER")
     replay.add_argument("--all", action="store_true", help="every reject")
     replay.add_argument("--with", dest="mended", type=Path, metavar="FILE", help="the mended message of the one NUMBER")
     replay.set_defaults(run=_replay)
@@ -62,22 +62,12 @@ def _ingest_parser(parser: argparse.ArgumentParser) -> None:
     reset = commands.add_parser("reset", help="read from another offset on; running ingestors follow within seconds")
     reset.add_argument("topic", metavar="TOPIC")
     reset.add_argument("--partition", type=_partition, metavar="P", help="only this one")
-    reset.add_argument("--to", type=_whole, default=0, metavar="OFFSET", help="0, the beginning, unless said otherwise")
+    reset.add_argument("--to", type=whole, default=0, metavar="OFFSET", help="0, the beginning, unless said otherwise")
     reset.set_defaults(run=_reset_offsets)
 
 
-def _whole(text: str) -> int:
-    return _number(text, 2**63)
-
-
 def _partition(text: str) -> int:
-    return _number(text, 2**31)
-
-
-def _number(text: str, limit: int) -> int:
-    if not text.isdecimal() or int(text) >= limit:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 to {limit - 1:,}")
-    return int(text)
+    return number(text, 2**31)
 
 
 def _enqueue(parsed: argparse.Namespace, settings: Settings) -> None:
@@ -127,10 +117,10 @@ def _list_rejects(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, "email-worker rejects") as connection:
         found = rejects.list_rejects(connection, parsed.most)
     if parsed.json:
-        _print_json(line._asdict() for line in found)
+        print_json(line._asdict() for line in found)
         return
-    rows = [(str(r.id), f"{r.received_at:%Y-%m-%d %H:%M:%S%z}", f"{r.bytes:,}", r.position, r.error) for r in found]
-    _print_table(("number", "received", "bytes", "position", "what is wrong"), rows, "no rejects")
+    rows = [(str(r.id), moment(r.received_at), f"{r.bytes:,}", r.position, r.error) for r in found]
+    print_table(("number", "received", "bytes", "position", "what is wrong"), rows, "no rejects")
 
 
 def _show_reject(parsed: argparse.Namespace, settings: Settings) -> None:
@@ -139,7 +129,7 @@ def _show_reject(parsed: argparse.Namespace, settings: Settings) -> None:
     if parsed.raw:
         sys.stdout.buffer.write(reject.raw)
         return
-    print(f"{reject.source} {reject.position}, received {reject.received_at:%Y-%m-%d %H:%M:%S%z}\n{reject.error}\n")
+    print(f"{reject.source} {reject.position}, received {moment(reject.received_at)}\n{reject.error}\n")
     print(reject.raw.decode(errors="backslashreplace"))
 
 
@@ -167,10 +157,10 @@ def _show_offsets(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, "email-worker ingest") as connection:
         found = connection.execute(query("list_offsets")).fetchall()
     if parsed.json:
-        _print_json(dict(zip(names, row, strict=True)) for row in found)
+        print_json(dict(zip(names, row, strict=True)) for row in found)
         return
-    rows = [(t, str(p), f"{o:,}", str(e), f"{at:%Y-%m-%d %H:%M:%S%z}", i) for t, p, o, e, at, i in found]
-    _print_table(names, rows, "no ingestor has read from Kafka yet")
+    rows = [(t, str(p), f"{o:,}", str(e), moment(at), i) for t, p, o, e, at, i in found]
+    print_table(names, rows, "no ingestor has read from Kafka yet")
 
 
 def _reset_offsets(parsed: argparse.Namespace, settings: Settings) -> None:
@@ -178,17 +168,3 @@ def _reset_offsets(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, "email-worker ingest") as connection:
         for partition, was in connection.execute(query("reset_offsets"), parameters).fetchall():
             print(f"{parsed.topic}/{partition}: from {was:,} to {parsed.to:,}")
-
-
-def _print_json(objects: Iterable[dict[str, Any]]) -> None:
-    for item in objects:
-        print(json.dumps(item, default=str))
-
-
-def _print_table(names: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
-    if not rows:
-        print(nothing)
-        return
-    widths = [max(len(text) for text in column) for column in zip(names, *rows, strict=True)]
-    for row in (names, *rows):
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

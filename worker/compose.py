@@ -18,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from worker import headers
+from worker.dkim import Signer
 from worker.errors import ComposeError
 from worker.headers import CRLF
 from worker.job import Attachment, Job, Mail, Options
@@ -62,10 +63,11 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 class Composer:
-    """Makes messages for one sender; what is the same in each is written once."""
+    """Makes messages for one sender, signed where there is a signer; what is the same in each is written once."""
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: Sender, signer: Signer | None = None) -> None:
         self._sender = sender
+        self._signer = signer
         self._address = headers.wire_address(sender.address, "EMAIL_FROM_ADDRESS")
         self._from = _from(sender.name, self._address)
         self._domain = headers.ascii_domain(self._address.rpartition("@")[2], "EMAIL_FROM_ADDRESS")
@@ -75,11 +77,12 @@ class Composer:
         """The message of a mail. `eight_bit`: parts may travel unencoded (8BITMIME). Raises ComposeError."""
         job, options = mail.job, mail.options
         envelope_sender, from_field = self._from_of(options)
-        cc = [_named(address, "options.cc") for address in options.cc]
-        bcc = [_named(address, "options.bcc") for address in options.bcc]
+        cc = [named(address, "options.cc") for address in options.cc]
+        bcc = [named(address, "options.bcc") for address in options.bcc]
         recipient = headers.wire_address(job.recipient_email, "recipient_email")
         message_id = f"<{job.id}@{self._domain}>"
-        body, is_8bit = _body(mail, eight_bit)
+        # What is signed travels in 7 bits: a relay that converted it would break the signature (RFC 6376 5.3).
+        body, is_8bit = _body(mail, eight_bit and self._signer is None)
         head = b"".join(
             (
                 from_field,
@@ -103,6 +106,8 @@ class Composer:
             raise ComposeError(
                 f"the message has {len(content):,} bytes, EMAIL_MAX_MESSAGE_BYTES allows {self._sender.max_bytes:,}"
             )
+        if self._signer is not None:
+            content = self._signer.field(content) + content
         recipients = (recipient, *(address for _, address in cc), *(address for _, address in bcc))
         return Message(
             envelope_sender,
@@ -116,7 +121,7 @@ class Composer:
     def _from_of(self, options: Options) -> tuple[str, bytes]:
         if options.from_address is None:
             return self._address, self._from
-        name, address = _named(options.from_address, "options.from")
+        name, address = named(options.from_address, "options.from")
         return address, _from(name or self._sender.name, address)
 
     def _unsubscribe(self, mail: Mail) -> bytes:
@@ -149,7 +154,8 @@ def _date(second: int) -> str:
     return _date_cache[1]
 
 
-def _named(text: str, what: str) -> tuple[str, str]:
+def named(text: str, what: str) -> tuple[str, str]:
+    """`Ann <ann@example.com>` as (name, address on the wire). Raises ComposeError naming `what`."""
     name, address = headers.split_address(text, what)
     return name, headers.wire_address(address, what)
 
@@ -159,10 +165,16 @@ def _from(name: str, address: str) -> bytes:
 
 
 def _reply_to(text: str) -> bytes:
-    return headers.address_field("Reply-To", [headers.mailbox(*_named(text, "reply_to"), "reply_to")])
+    return headers.address_field("Reply-To", [headers.mailbox(*named(text, "reply_to"), "reply_to")])
 
 
 def _custom(name: str, value: str) -> bytes:
+    check_header(name, value)
+    return headers.text_field(name, value)
+
+
+def check_header(name: str, value: str) -> None:
+    """Raise ComposeError for a header that a producer may not write."""
     lower = name.lower()
     if not _HEADER_NAME.fullmatch(name):
         raise ComposeError(f"options.headers: {name[:70]!r} is not a header name")
@@ -170,7 +182,6 @@ def _custom(name: str, value: str) -> bytes:
         raise ComposeError(f"options.headers: {name} is written by the worker; use the option or column for it")
     if not value.isprintable():
         raise ComposeError(f"options.headers: {name} must be one line without control characters")
-    return headers.text_field(name, value)
 
 
 def _body(mail: Mail, eight_bit: bool) -> tuple[bytes, bool]:

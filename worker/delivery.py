@@ -13,6 +13,7 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
+from worker.audience import Audience
 from worker.batch import Batch, Passage, StopFlag
 from worker.catalog import Catalog
 from worker.claim import ClaimPositions, claim_jobs, watch_claim
@@ -23,7 +24,7 @@ from worker.journal import Closing, Journal, outcome_row
 from worker.log import mask_address
 from worker.prepare import Turns, Unsendable, prepare
 from worker.providers.router import Router
-from worker.retry import RetryPolicy, dead, expired, settle_doubt, settle_outcome
+from worker.retry import RetryPolicy, settle_doubt, settle_outcome, unsent
 from worker.settings import Settings
 from worker.settle import settle
 
@@ -68,6 +69,7 @@ class Delivery:
         self._journal = journal
         self._router = router
         self._sender = sender
+        self._audience = audience_of(settings)
         self._turns = Turns()
         self._positions = {queue: ClaimPositions() for queue in Queue}
         self._tells_each_mail = settings.log_level == "DEBUG"
@@ -90,6 +92,7 @@ class Delivery:
                 jobs,
                 self._catalog,
                 self._sender,
+                self._audience,
                 self._turns.turn(is_urgent=queue is Queue.TRANSACTIONAL),
                 self._deadline_seconds * RENDER_SHARE,
             )
@@ -142,12 +145,8 @@ class Delivery:
         closings: list[Closing] = []
         ends: list[tuple[Job, Settlement]] = []
         for item in unsendable:
-            end = (
-                expired(item.job, item.attempt)
-                if item.error is None
-                else dead(item.job, item.attempt, item.error, None, item.retries)
-            )
-            closings.append(Closing(item.job.seq, item.attempt, AttemptState.NOT_SENT, None, end.error or end.status))
+            end = unsent(item.job, item.attempt, item.status, item.error, item.retries)
+            closings.append(Closing(item.job.seq, item.attempt, AttemptState.NOT_SENT, None, item.error))
             ends.append((item.job, end))
         for mail in mails:
             outcome = batch.outcomes.get(mail.job.seq)
@@ -226,6 +225,12 @@ class Delivery:
                     reason=s.error,
                     to=mask_address(s.job.recipient_email),
                 )
+
+
+def audience_of(settings: Settings) -> Audience:
+    """Who may be written to at all."""
+    patterns = filter(None, settings.email_allowed_recipients.lower().split(","))
+    return Audience(tuple(patterns), settings.email_redirect_to)
 
 
 def _again(item: Mail | Unsendable, verdict: Resend) -> Mail | Unsendable:

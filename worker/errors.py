@@ -7,13 +7,15 @@
     │   ├── PoolerInBetween       the connection does not keep its session
     │   └── SchemaMismatch        not migrated, or migrated by a newer version
     ├── BadMessage           a message that cannot become a job; it is kept as a reject
+    ├── BadSuppression       an entry that cannot be in the list of suppressions
     ├── ClaimLost            the claiming transaction is gone, and its locks with it
     ├── JournalUnavailable   the intent could not be written, so nothing may be sent
     ├── TemplateError        unknown, broken, or not satisfied by the job's data
     ├── ComposeError         no correct message can be made of this job
     ├── KafkaUnusable        Kafka does not answer, or does not know the topic
     ├── PartitionsMissing    the settings name partitions that the topic does not have
-    └── ProviderUnreachable  no connection to a provider could be opened
+    ├── ProviderUnreachable  no connection to a provider could be opened
+    └── AnswerLost           a request was written to a provider and no answer came
 
 What happens to a mail in the world is never an exception but a value: see `worker.job.Outcome`.
 """
@@ -47,6 +49,10 @@ class BadMessage(EmailWorkerError):
     """A message cannot become a job. The text begins with the path of the field."""
 
 
+class BadSuppression(EmailWorkerError):
+    """An entry cannot be in the list of suppressions. Names the field, and for a list each line."""
+
+
 class ClaimLost(EmailWorkerError):
     """The connection that held the claim is gone. Another worker may have the jobs already."""
 
@@ -73,3 +79,7 @@ class KafkaUnusable(EmailWorkerError):
 
 class PartitionsMissing(EmailWorkerError):
     """The settings name partitions that the topic does not have."""
+
+
+class AnswerLost(EmailWorkerError):
+    """A request was written, and the answer never came: the provider may have taken it."""

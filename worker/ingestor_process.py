@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from worker.errors import EmailWorkerError, SettingsError
 from worker.log import configure_logging
-from worker.settings import Settings, load_settings
+from worker.settings import Settings
+from worker.settings_loading import load_settings
 
 
 def run_process(name: str, run: Callable[[Settings, threading.Event], None]) -> None:

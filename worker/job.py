@@ -88,6 +88,15 @@ class Category(StrEnum):
     SYSTEM = "system"
 
 
+class SuppressionReason(StrEnum):
+    """Why nobody writes to an address, the strongest first."""
+
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINT = "complaint"
+    MANUAL = "manual"
+    UNSUBSCRIBE = "unsubscribe"
+
+
 class Job(msgspec.Struct, frozen=True, gc=False):
     """One claimed row of email_jobs; the fields are the columns of `claim_jobs.sql`, in its order."""
 
@@ -110,8 +119,10 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     attempt_no: int
     retry_count: int
     max_retries: int | None
+    provider: str | None
     next_attempt_at: object
     is_expired: bool
+    suppressions: str | None
     catalog_version: int
 
     def __repr__(self) -> str:
@@ -154,7 +165,8 @@ class Content(msgspec.Struct, frozen=True, gc=False):
 class Mail(msgspec.Struct, gc=False):
     """A job on its way out: its content, and the attempt it is on.
 
-    `retries` is what resending it out of a doubt has cost in this claim; `reason` is why it goes to its provider.
+    `retries` is what resending it out of a doubt has cost in this claim; `reason` is why it goes to its provider;
+    `route` names the providers that it is for, where email_routes says so.
     """
 
     job: Job
@@ -164,6 +176,7 @@ class Mail(msgspec.Struct, gc=False):
     attempt: int
     retries: int = 0
     reason: str = ""
+    route: tuple[str, ...] = ()
     is_journaled: bool = False
 
     def __repr__(self) -> str:

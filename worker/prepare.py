@@ -9,26 +9,30 @@ from typing import Any
 import msgspec
 from psycopg import AsyncConnection
 
-from worker.catalog import Catalog, TypePolicy
+from worker.audience import Audience, suppressed_because
+from worker.catalog import Catalog, Edition, TypePolicy
 from worker.compose import Sender, unsubscribe_url
 from worker.db import query
 from worker.errors import TemplateError
-from worker.job import NO_OPTIONS, Content, Job, Mail, Options
+from worker.job import NO_OPTIONS, Content, Job, Mail, Options, Status
 from worker.render import Brand, render_batch
 from worker.sandbox import MailTemplate
 
 # A millisecond or so of rendering.
 SLICE = 10
 
+_NOT_ALLOWED = "EMAIL_ALLOWED_RECIPIENTS does not name the address"
+
 _decode_options = msgspec.json.Decoder(Options).decode
 
 
 class Unsendable(msgspec.Struct):
-    """A job that ends without a hand-over: `error` None means expired."""
+    """A job that ends without a hand-over: dead, expired or suppressed, and why."""
 
     job: Job
     attempt: int
-    error: str | None
+    status: Status
+    error: str
     retries: int = 0
 
 
@@ -39,6 +43,7 @@ class _Ready(msgspec.Struct, frozen=True):
     template: MailTemplate
     options: Options
     can_opt_out: bool
+    route: tuple[str, ...]
 
 
 class Turns:
@@ -57,6 +62,7 @@ async def prepare(
     jobs: Sequence[Job],
     catalog: Catalog,
     sender: Sender,
+    audience: Audience,
     turn: AbstractAsyncContextManager[Any],
     most_seconds: float,
 ) -> tuple[list[Mail], list[Unsendable]]:
@@ -67,27 +73,52 @@ async def prepare(
     edition = await catalog.edition(connection, jobs)
     unsendable: list[Unsendable] = []
     ready: list[_Ready] = []
-    for claimed in jobs:
-        policy = edition.policy(claimed)
-        job = _with_retries(claimed, policy)
+    for job in jobs:
         try:
-            if job.is_expired:
-                unsendable.append(Unsendable(job, job.attempt_no + 1, None))
-                continue
-            ready.append(_Ready(job, edition.template(job), await _options(connection, job), policy.opt_out))
+            item = await _look_at(connection, job, edition, audience)
         except TemplateError as error:
-            unsendable.append(Unsendable(job, job.attempt_no + 1, str(error)))
+            item = _dead(job, str(error))
         except (msgspec.DecodeError, RecursionError) as error:
-            unsendable.append(Unsendable(job, job.attempt_no + 1, f"options: {error}"))
+            item = _dead(job, f"options: {error}")
+        if isinstance(item, _Ready):
+            ready.append(item)
+        else:
+            unsendable.append(item)
     mails: list[Mail] = []
     async with turn:
         contents = await _render(ready, sender, most_seconds)
     for item, content in zip(ready, contents, strict=False):
         if isinstance(content, Content):
-            mails.append(Mail(item.job, content, item.options, item.can_opt_out, item.job.attempt_no + 1))
+            attempt = item.job.attempt_no + 1
+            mails.append(Mail(item.job, content, item.options, item.can_opt_out, attempt, route=item.route))
         else:
-            unsendable.append(Unsendable(item.job, item.job.attempt_no + 1, str(content)))
+            unsendable.append(_dead(item.job, str(content)))
     return mails, unsendable
+
+
+async def _look_at(
+    connection: AsyncConnection[Any], claimed: Job, edition: Edition, audience: Audience
+) -> _Ready | Unsendable:
+    """What a job's rendering needs, or why it is not rendered. Raises what its template or its options raise."""
+    policy = edition.policy(claimed)
+    job = _with_retries(claimed, policy)
+    if job.is_expired:
+        return Unsendable(job, job.attempt_no + 1, Status.EXPIRED, "expired before it could be sent")
+    if job.suppressions:
+        why = suppressed_because(job.suppressions, policy.category, can_opt_out=policy.opt_out)
+        if why is not None:
+            return Unsendable(job, job.attempt_no + 1, Status.SUPPRESSED, why)
+    options = await _options(connection, job)
+    if not audience.is_everybody:
+        turned = audience.turned(job, options)
+        if turned is None:
+            return Unsendable(job, job.attempt_no + 1, Status.SUPPRESSED, _NOT_ALLOWED)
+        job, options = turned
+    return _Ready(job, edition.template(job), options, policy.opt_out, edition.route(claimed))
+
+
+def _dead(job: Job, error: str) -> Unsendable:
+    return Unsendable(job, job.attempt_no + 1, Status.DEAD, error)
 
 
 async def _render(ready: Sequence[_Ready], sender: Sender, most_seconds: float) -> list[Content | TemplateError]:

@@ -18,7 +18,6 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from worker.catalog import Catalog
-from worker.compose import Composer, Sender
 from worker.db import open_pool, query, unreachable
 from worker.delivery import Delivery
 from worker.drain import Drain
@@ -26,12 +25,9 @@ from worker.job import Queue
 from worker.job_status import JobStatus
 from worker.journal import Journal
 from worker.loop_lag import LoopLag
-from worker.providers.router import Router
-from worker.providers.smtp import SmtpProvider
-from worker.providers.smtp_connect import SmtpServer
-from worker.providers.smtp_pool import Limits
+from worker.providers.registry import make_router, sender_of
 from worker.relay import Relay
-from worker.settings import ProviderName, Settings
+from worker.settings import Settings
 from worker.slots import Slots
 from worker.tasks import DELIVER, RELAY, RELAY_LOCK, deliver_lock
 
@@ -46,7 +42,7 @@ class WorkerProcess:
         self._settings = settings
         self._journal = Journal(settings)
         sender = sender_of(settings)
-        self._router = Router([make_provider(name, settings, sender) for name in provider_names(settings)])
+        self._router = make_router(settings, sender)
         self._status = JobStatus(settings) if settings.redis_host else None
         tell = self._status.tell if self._status else None
         self.delivery = Delivery(settings, Catalog(), self._journal, self._router, sender, tell)
@@ -138,38 +134,3 @@ async def open_process(app: procrastinate.App, settings: Settings) -> AsyncItera
     async with AsyncExitStack() as stack:
         await process.open(stack)
         yield process
-
-
-def sender_of(settings: Settings) -> Sender:
-    """Who the mails are from."""
-    return Sender(
-        settings.email_from_address,
-        settings.email_from_name,
-        settings.email_reply_to,
-        settings.email_unsubscribe_url,
-        settings.email_max_message_bytes,
-    )
-
-
-def provider_names(settings: Settings) -> list[ProviderName]:
-    """The providers in the order in which they are tried."""
-    names: list[ProviderName] = [settings.email_provider_primary]
-    if settings.email_provider_fallback:
-        names.append(settings.email_provider_fallback)
-    return names
-
-
-def make_provider(name: ProviderName, settings: Settings, sender: Sender) -> SmtpProvider:
-    """The provider of that name, as configured."""
-    prefix = "smtp_fallback" if name == "smtp_fallback" else "smtp"
-    server = SmtpServer(
-        getattr(settings, f"{prefix}_host"),
-        getattr(settings, f"{prefix}_port"),
-        getattr(settings, f"{prefix}_encryption"),
-        getattr(settings, f"{prefix}_username"),
-        getattr(settings, f"{prefix}_password"),
-    )
-    limits = Limits(
-        settings.email_job_timeout_seconds, settings.smtp_connection_idle_seconds, settings.smtp_connection_mails
-    )
-    return SmtpProvider(name, server, Composer(sender), settings.email_job_concurrency, limits)

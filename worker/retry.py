@@ -69,7 +69,7 @@ def settle_outcome(
         case NotSent(_):
             return Settlement(job, Status.PENDING, None, attempt, retries)
         case Unavailable(reason, retry_after):
-            delay = max(retry_after, backoff_seconds(policy, 0))
+            delay = retry_after or backoff_seconds(policy, 0)
             return _snooze(job, attempt, delay, reason, provider, retries)
         case _:
             assert_never(outcome)
@@ -176,9 +176,9 @@ def in_doubt(job: Job, attempt: int, error: str, provider: str | None = None, re
     return Settlement(job, Status.IN_DOUBT, Event.IN_DOUBT, attempt, retries, None, provider, None, clip(error))
 
 
-def expired(job: Job, attempt: int) -> Settlement:
-    """Past its expires_at before it could be sent."""
-    return Settlement(job, Status.EXPIRED, Event.EXPIRED, attempt, error="expired before it could be sent")
+def unsent(job: Job, attempt: int, status: Status, error: str, retries: int = 0) -> Settlement:
+    """An end without a hand-over, as dead, expired or suppressed. The event has the status's name."""
+    return Settlement(job, status, Event(status), attempt, retries, error=clip(error))
 
 
 def clip(text: str) -> str:

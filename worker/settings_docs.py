@@ -2,11 +2,15 @@
 
 import msgspec
 
-from worker.settings import Secret, Settings, allowed
+from worker.setting_types import Secret
+from worker.settings import Settings, allowed
 
 DOCS: dict[str, str] = {
     "worker_name": "Names this process in logs, in the journal and in Postgres. Default: host and process id.",
-    "environment": "In production logs are JSON and EMAIL_FROM_ADDRESS must be set.",
+    "environment": (
+        "In production logs are JSON and EMAIL_FROM_ADDRESS must be set. Elsewhere recipients must be limited, or the "
+        "provider be on this machine."
+    ),
     "log_level": "INFO is a line per batch, DEBUG a line per mail.",
     "worker_concurrency": "Batches at once. The process holds up to this many connections to Postgres, plus 6.",
     "worker_batch_size": "Rows claimed per transaction.",
@@ -17,13 +21,17 @@ DOCS: dict[str, str] = {
     "db_password": "Its password, if it needs one.",
     "db_ssl_mode": "libpq's sslmode.",
     "email_provider_primary": "The provider that is tried first.",
-    "email_provider_fallback": "The one that gets a mail when the first definitely failed. Empty: none.",
+    "email_provider_fallback": "Those that get a mail, in turn, when the one before definitely failed. Empty: none.",
     "email_from_address": "The sender of every mail, unless a job's options name another.",
     "email_from_name": "The sender's name as recipients see it; templates see it as brand.name.",
     "email_reply_to": "Where answers go. Empty: to the sender.",
     "email_unsubscribe_url": (
         "For types with opt-out: the link of List-Unsubscribe. {id} becomes the job's id, {email} the address."
     ),
+    "email_allowed_recipients": (
+        "Only these are written to, like *@example.com,me@example.org; others are suppressed, or redirected."
+    ),
+    "email_redirect_to": "Gets every mail instead of those who are not allowed, or of everybody. Empty: nobody.",
     "smtp_host": "The SMTP server.",
     "smtp_port": "Its port: 25, 587 for starttls, 465 for tls.",
     "smtp_username": "User for AUTH. Empty: no AUTH.",
@@ -36,12 +44,30 @@ DOCS: dict[str, str] = {
     "smtp_fallback_encryption": "As SMTP_ENCRYPTION.",
     "smtp_connection_mails": "Mails over one connection before it is replaced.",
     "smtp_connection_idle_seconds": "How long an unused connection is kept.",
-    "email_job_concurrency": "Connections per provider.",
+    "dkim_domain": "Signs what goes by SMTP with DKIM, for this domain. Empty: no signature.",
+    "dkim_selector": "Names the key in the DNS: SELECTOR._domainkey.DOMAIN.",
+    "dkim_private_key": "The key in PEM, RSA or Ed25519; line ends may be written as \\n.",
+    "dkim_private_key_file": "A file with the key instead.",
+    "sendgrid_api_key": "SendGrid's key; it needs the right to send mail.",
+    "sendgrid_api_host": "Where SendGrid is; https://api.eu.sendgrid.com for its EU region.",
+    "sendgrid_template_id": (
+        "A dynamic template of {{{subject}}}, {{{html}}} and {{{text}}} only: then many mails go in one request."
+    ),
+    "sendgrid_sandbox_mode": "SendGrid checks the requests and sends nothing.",
+    "aws_ses_region": "The AWS region of SES.",
+    "aws_ses_access_key": "Access key. Empty: the usual AWS chain (environment, profile, instance role).",
+    "aws_ses_secret_key": "Its secret.",
+    "aws_ses_endpoint_url": "Another address of SES. Empty: that of the region.",
+    "aws_ses_configuration_set": "The configuration set of every mail. Empty: the account's default.",
+    "email_job_concurrency": "Connections per provider; calls at once, where it is called.",
     "email_job_batch_size": "Mails per call to a provider that takes many.",
     "email_job_timeout_seconds": "Longest wait for a provider's answer; the batch deadline cuts it shorter.",
     "email_batch_deadline_seconds": (
         "A batch ends by then: what is handed over and unanswered is unknown. No hand-over in its last third."
     ),
+    "email_breaker_failures": "After so many failed mails in a row a provider is left alone.",
+    "email_breaker_seconds": "For so long; then one mail tries whether it works again.",
+    "email_slow_seconds": "An answer that takes longer counts as a failure of the provider, not of the mail.",
     "email_retry_delay_seconds": "Wait before the first retry; doubles with each.",
     "email_max_retries": "Retries of a job that, like its type, names none itself.",
     "email_doubt_seconds": "How long an effectively_once job waits for evidence before it is sent again.",

@@ -17,7 +17,7 @@ from lab.postgres import PostgresServer
 from lab.sink_process import Sink
 from worker.db import connect_once
 from worker.migrate import migrate
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 
 DATABASE = "bench"
 PROCRASTINATE = (sys.executable, "-m", "procrastinate", "--app=worker.app.app", "worker")

@@ -21,9 +21,13 @@ from worker.delivery import Delivery
 from worker.job import Queue
 from worker.journal import Journal
 from worker.log import configure_logging
-from worker.process import make_provider, sender_of
-from worker.providers.router import Router
-from worker.settings import Settings, load_settings
+from worker.providers.registry import make_provider, sender_of
+from worker.providers.router import Patience, Router
+from worker.settings import Settings
+from worker.settings_loading import load_settings
+
+# No breaker opens.
+ENDLESS = Patience(1_000_000, 30.0, 60.0)
 
 STAGES = ("claim", "render", "compose", "journal", "send", "settle")
 
@@ -43,7 +47,7 @@ async def _measure(where: Scene, jobs: int) -> dict[str, float]:
     sender = sender_of(settings)
     journal = Journal(settings)
     provider = make_provider("smtp", settings, sender)
-    engine = Delivery(settings, Catalog(), journal, Router([provider]), sender)
+    engine = Delivery(settings, Catalog(), journal, Router([provider], ENDLESS), sender)
     metered: list[tuple[Any, str, str]] = [
         (delivery_module, "claim_jobs", "claim"),
         (delivery_module, "prepare", "render"),

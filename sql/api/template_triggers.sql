@@ -1,4 +1,4 @@
--- Running workers see a change of templates or types with their next claim.
+-- Running workers see a change of templates, types or routes with their next claim.
 
 CREATE OR REPLACE FUNCTION email_catalog_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -7,10 +7,13 @@ BEGIN
     RETURN NULL;
 END $$;
 
-COMMENT ON FUNCTION email_catalog_changed() IS 'Trigger: lets every worker read templates and types again, with its next claim.';
+COMMENT ON FUNCTION email_catalog_changed() IS 'Trigger: lets every worker read templates, types and routes again, with its next claim.';
 
 CREATE OR REPLACE TRIGGER email_templates_changed AFTER INSERT OR UPDATE OR DELETE ON email_templates
 FOR EACH STATEMENT EXECUTE FUNCTION email_catalog_changed();
 
 CREATE OR REPLACE TRIGGER email_types_changed AFTER INSERT OR UPDATE OR DELETE ON email_types
+FOR EACH STATEMENT EXECUTE FUNCTION email_catalog_changed();
+
+CREATE OR REPLACE TRIGGER email_routes_changed AFTER INSERT OR UPDATE OR DELETE ON email_routes
 FOR EACH STATEMENT EXECUTE FUNCTION email_catalog_changed();

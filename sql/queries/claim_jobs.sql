@@ -22,8 +22,16 @@ SELECT
     job.attempt_no,
     job.retry_count,
     job.max_retries,
+    job.provider,
     job.next_attempt_at,
     coalesce(job.expires_at <= statement_timestamp(), false) AS is_expired,
+    (
+        SELECT string_agg(list.scope || ' ' || list.reason, ',')
+        FROM email_suppressions AS list
+        WHERE
+            list.address = email_normal_address(job.recipient_email)
+            AND (list.expires_at IS NULL OR list.expires_at > statement_timestamp())
+    ) AS suppressions,
     (SELECT catalog.version FROM email_catalog AS catalog) AS catalog_version
 FROM
     unnest(

@@ -14,8 +14,7 @@ from worker.db import open_pool
 from worker.delivery import Delivered, Delivery
 from worker.job import Queue
 from worker.journal import Journal
-from worker.process import make_provider, provider_names, sender_of
-from worker.providers.router import Router
+from worker.providers.registry import make_router, sender_of
 from worker.settings import Settings
 
 MOST_SLOTS = 4
@@ -28,7 +27,7 @@ class Engine:
         sender = sender_of(settings)
         self.name = settings.worker_name
         self.journal = Journal(settings)
-        self.router = Router([make_provider(name, settings, sender) for name in provider_names(settings)])
+        self.router = make_router(settings, sender)
         self.delivery = Delivery(settings, Catalog(), self.journal, self.router, sender)
         self._claims = claims
 

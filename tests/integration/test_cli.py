@@ -12,7 +12,9 @@ from tests.integration.rows import Connection, rows
 from tests.support import Database
 from worker import db as worker_db
 from worker.db import connection_parameters
-from worker.settings import Secret, Settings, load_settings
+from worker.setting_types import Secret
+from worker.settings import Settings
+from worker.settings_loading import load_settings
 
 SECRETS = {"DB_PASSWORD": "hunter-1", "SMTP_PASSWORD": "hunter-2"}
 VARIABLES = [field.name.upper() for field in msgspec.structs.fields(Settings)]

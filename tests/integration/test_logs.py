@@ -137,7 +137,7 @@ def test_info_is_a_line_for_each_batch(database: Database, tmp_path: Path) -> No
 TROUBLE = """
 import logging
 from worker.log import configure_logging
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 
 configure_logging(load_settings({"ENVIRONMENT": ENVIRONMENT, "EMAIL_FROM_ADDRESS": "a@example.org"}))
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.integration.rows import Connection, column, insert_job, rows, value
-from worker.job import AttemptState, Category, Event, Guarantee, Priority, Queue, Status
+from worker.job import AttemptState, Category, Event, Guarantee, Priority, Queue, Status, SuppressionReason
 
 ENUMS: dict[str, type[StrEnum]] = {
     "email_attempt_state": AttemptState,
@@ -18,6 +18,7 @@ ENUMS: dict[str, type[StrEnum]] = {
     "email_priority": Priority,
     "email_queue": Queue,
     "email_status": Status,
+    "email_suppression_reason": SuppressionReason,
 }
 
 # Columns whose name alone could mislead, or that have a rule.

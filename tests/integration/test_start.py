@@ -47,7 +47,7 @@ def test_a_database_that_is_away_is_told_in_words(database: Database) -> None:
 WATCH_NOBODY = """
 import time
 from worker import watchdog
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 
 watchdog.LOST_AFTER_SECONDS = 1.0
 watchdog.Watchdog(load_settings({"DB_HOST": "127.0.0.1", "DB_PORT": "1"})).start()
@@ -83,7 +83,7 @@ WRONG = {
 WRONG_TEXT = """\
 email-worker: wrong settings
 WORKER_BATCH_SIZE='many' is not allowed: it must be a whole number, 1 to 1000.
-EMAIL_PROVIDER_PRIMARY='carrier pigeon' is not allowed: it must be smtp or smtp_fallback.
+EMAIL_PROVIDER_PRIMARY='carrier pigeon' is not allowed: it must be smtp or smtp_fallback or ses or sendgrid.
 EMAIL_FROM_ADDRESS='nobody' is not allowed: it must be one address, like mail@example.com.
 """
 
@@ -175,7 +175,13 @@ def test_a_worker_holds_no_more_connections_than_it_says(database: Database, db:
     )
     most = 0
     # Nobody listens at that port: each batch costs a try and no time.
-    settings = {"WORKER_NAME": "w-1", "WORKER_CONCURRENCY": 3, "WORKER_BATCH_SIZE": 10, "SMTP_PORT": 1}
+    settings = {
+        "WORKER_NAME": "w-1",
+        "WORKER_CONCURRENCY": 3,
+        "WORKER_BATCH_SIZE": 10,
+        "SMTP_PORT": 1,
+        "EMAIL_BREAKER_FAILURES": 100_000,
+    }
     with running_worker(database.environment(**settings)) as worker:
 
         def all_tried() -> bool:

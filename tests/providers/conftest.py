@@ -9,6 +9,7 @@ import uvloop
 
 from lab.certificate import Certificates, make_certificates
 from tests.providers.services import OFFERS, SERVICES, Service, SmtpRig
+from tests.providers.ses_service import SesService
 
 # What takes over transports and drives them must do so on the loop of either command.
 ON_BOTH_LOOPS = ("test_conformance", "test_conformance_ends", "test_smtp_tls", "test_smtp_chaos", "test_smtp_abrupt")
@@ -24,10 +25,14 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory
     return {"asyncio": asyncio.new_event_loop}
 
 
-@pytest.fixture(params=SERVICES)
+# Every kind of provider, by name; the conformance suite runs with each.
+ALL_SERVICES: dict[str, Callable[[], Service]] = SERVICES | {"ses": SesService}
+
+
+@pytest.fixture(params=ALL_SERVICES)
 async def service(request: pytest.FixtureRequest) -> AsyncIterator[Service]:
     """A service with its provider, of each kind in turn."""
-    async with SERVICES[request.param]() as running:
+    async with ALL_SERVICES[request.param]() as running:
         yield running
 
 

@@ -70,7 +70,9 @@ def _job(seq: int, recipient: str) -> Job:
         attempt_no=0,
         retry_count=0,
         max_retries=None,
+        provider=None,
         next_attempt_at=None,
         is_expired=False,
+        suppressions=None,
         catalog_version=1,
     )

@@ -13,12 +13,12 @@ from lab.smtp_script import Action, Context, Delay, Drop, Script, Stall
 from tests.providers.hand_over import RecordingHandOver, Tally, assert_books, send, turns
 from tests.providers.mails import make_mails, seq_of_address, seq_of_content
 from worker.compose import Composer, Sender
-from worker.job import Accepted
+from worker.job import NO_OPTIONS, Accepted, Mail
 from worker.providers.base import Provider
 from worker.providers.smtp import OPEN_PER_CONNECTION, SmtpProvider
 from worker.providers.smtp_connect import SmtpServer
 from worker.providers.smtp_pool import Limits
-from worker.settings import Encryption, Secret
+from worker.setting_types import Encryption, Secret
 
 COMPOSER = Composer(Sender("bookings@example.org", "Acme Bookings"))
 ONE_BY_ONE = tuple(name for name in DEFAULT_EXTENSIONS if name != "PIPELINING")
@@ -44,6 +44,8 @@ class Service(Protocol):
 
     tally: Tally
     open_limit: int
+    can_be_busy: bool  # can say that one recipient must wait
+    is_called: bool  # by whole requests: nothing is said between connecting and the mails
     is_contacted: asyncio.Event  # by a connection or a request
     has_content: asyncio.Event  # the whole content of a mail has arrived
 
@@ -74,6 +76,8 @@ class SmtpService:
     """A scripted SMTP server and an SMTP provider with two connections."""
 
     connections = 2
+    can_be_busy = True
+    is_called = False
     open_limit = OPEN_PER_CONNECTION * connections
 
     def __init__(self, extensions: tuple[str, ...] = DEFAULT_EXTENSIONS) -> None:
@@ -192,6 +196,14 @@ class SmtpRig:
             await server.stop()
         self._threads.close()
         await turns()
+
+
+def for_one_call(service: Service, mails: list[Mail]) -> list[Mail]:
+    """The mails so that they can share calls, where a service is called: with one sender."""
+    if service.is_called:
+        for mail in mails:
+            mail.options = NO_OPTIONS
+    return mails
 
 
 async def assert_works(service: Service, first: int = 900) -> None:

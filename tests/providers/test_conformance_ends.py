@@ -22,10 +22,14 @@ async def test_at_the_deadline_the_handed_over_is_unknown_and_the_rest_not_sent(
 
 
 async def test_a_mute_service_costs_a_batch_its_time_and_no_mail(service: Service) -> None:
-    """Connections that never get a greeting end at the deadline: nothing was sent, and the next batch goes."""
+    """Connections that never get a greeting end at the deadline: nothing was sent, and the next batch goes.
+
+    Where a service is called, the request was written: what is lost then is only the certainty.
+    """
     await service.behave(Conduct.MUTE)
     outcomes = await send(service.provider, make_mails(3), RecordingHandOver(service.tally, seconds=0.5))
-    assert {type(outcome) for outcome in outcomes.values()} == {NotSent}
+    kinds = {type(outcome) for outcome in outcomes.values()}
+    assert kinds <= {NotSent, Unknown} if service.is_called else kinds == {NotSent}
     await assert_works(service)
 
 
@@ -85,8 +89,10 @@ async def test_closing_while_a_batch_waits_for_a_connection_still_answers_it(ser
     await turns()
     await service.provider.close()
     outcomes = await sending
-    assert {type(outcome) for outcome in outcomes.values()} <= {NotSent, Failed, Unavailable}
-    assert service.contents() == {}
+    kinds = {type(outcome) for outcome in outcomes.values()}
+    assert kinds <= ({NotSent, Unknown} if service.is_called else {NotSent, Failed, Unavailable})
+    if not service.is_called:
+        assert service.contents() == {}
 
 
 async def test_closing_while_answers_are_awaited_loses_none(service: Service) -> None:
@@ -114,6 +120,9 @@ async def test_a_cancelled_send_leaves_nothing_behind_that_could_still_go(servic
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
+    if service.is_called:
+        # A request that a thread was writing in that moment may still arrive; its mails are Unknown.
+        await asyncio.sleep(0.2)
     before = set(service.contents())
     await service.behave(Conduct.NORMAL)
     outcomes = await send(service.provider, make_mails(3, 100), RecordingHandOver(service.tally))

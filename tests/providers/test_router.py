@@ -12,7 +12,10 @@ from tests.providers.hand_over import RecordingHandOver, Tally
 from tests.providers.mails import make_mail, make_mails, seq_of_address
 from tests.providers.services import SmtpRig, contents_of
 from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unknown
-from worker.providers.router import Router
+from worker.providers.router import Patience, Router
+
+# No breaker opens.
+PATIENCE = Patience(1_000_000, 30.0, 60.0)
 
 
 @dataclass
@@ -55,7 +58,7 @@ async def make_router(
     """A router with two providers, and their servers; the options are for the primary's provider."""
     servers = [await rig.server(script, credentials=("user", "secret")) for script in (primary, fallback)]
     providers = [rig.provider(servers[0], name="smtp", **options), rig.provider(servers[1], name="smtp_fallback")]
-    return Router(providers), servers[0], servers[1]
+    return Router(providers, PATIENCE), servers[0], servers[1]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,8 @@ async def test_a_failure_of_the_provider_goes_to_the_fallback(
     assert first.reasons == (dict.fromkeys((1, 2, 3), "primary smtp") if journaled else {})
     assert second.attempts == dict.fromkeys((1, 2, 3), attempt)
     for reason in second.reasons.values():
-        assert reason.startswith("fallback, after smtp: ")
+        assert reason.startswith("primary smtp: ")
+        assert reason.endswith("; fallback smtp_fallback")
         assert words in reason
 
 
@@ -226,7 +230,7 @@ async def test_a_mail_that_the_journal_keeps_at_the_fallback_has_no_outcome(rig:
 async def test_without_a_fallback_a_failure_is_final(rig: SmtpRig) -> None:
     """One provider alone is asked once."""
     server = await rig.server(Script(mail="451 4.3.0 no"))
-    run = await route(Router([rig.provider(server)]), make_mails(2))
+    run = await route(Router([rig.provider(server)], PATIENCE), make_mails(2))
     assert run.names() == ["smtp"]
     assert run.outcomes == dict.fromkeys((1, 2), Failed("451 4.3.0 no", is_providers_fault=True))
 
@@ -246,7 +250,7 @@ async def test_a_mail_that_the_primary_cannot_carry_goes_to_the_fallback(rig: Sm
     """A UTF-8 address needs SMTPUTF8; where the primary lacks it, the fallback may have it."""
     offered = tuple(line for line in DEFAULT_EXTENSIONS if line != "SMTPUTF8")
     primary, fallback = await rig.server(extensions=offered), await rig.server()
-    router = Router([rig.provider(primary), rig.provider(fallback, name="smtp_fallback")])
+    router = Router([rig.provider(primary), rig.provider(fallback, name="smtp_fallback")], PATIENCE)
     run = await route(router, [make_mail(1, recipient="jörg@example.com"), make_mail(2)])
     assert {type(outcome) for outcome in run.outcomes.values()} == {Accepted}
     assert (contents_of(primary), contents_of(fallback)) == ({2: 1}, {1: 1})
@@ -258,14 +262,14 @@ async def test_each_mail_goes_to_the_fallback_for_its_own_reason(rig: SmtpRig) -
     router, _, _ = await make_router(rig, Script(mail=lambda context: replies.get(seq_of_address(context.sender))))
     run = await route(router, make_mails(2))
     _, second = run.passages[1]
-    assert second.reasons == {seq: f"fallback, after smtp: {reply}" for seq, reply in replies.items()}
+    assert second.reasons == {seq: f"primary smtp: {reply}; fallback smtp_fallback" for seq, reply in replies.items()}
 
 
 async def test_words_that_differ_by_mail_do_not_make_the_fallback_slow(rig: SmtpRig) -> None:
     """Large providers put an id of their own into each reply: the mails still go to the fallback side by side."""
     primary = await rig.server(Script(mail=lambda context: f"451 4.7.0 try later {context.sender} - gsmtp"))
     fallback = await rig.server(Script(content=Delay(0.02)))
-    router = Router([rig.provider(primary), rig.provider(fallback, name="smtp_fallback", connections=4)])
+    router = Router([rig.provider(primary), rig.provider(fallback, name="smtp_fallback", connections=4)], PATIENCE)
     run = await route(router, make_mails(12))
     assert {type(outcome) for outcome in run.outcomes.values()} == {Accepted}
     assert contents_of(fallback) == dict.fromkeys(range(1, 13), 1)

@@ -11,7 +11,7 @@ from tests.providers.hand_over import RecordingHandOver, send
 from tests.providers.mails import make_mails
 from tests.providers.services import SmtpRig
 from worker.job import Accepted, Failed
-from worker.settings import Secret
+from worker.setting_types import Secret
 
 USER, PASSWORD = "mail-user", "s3cret pässword"
 

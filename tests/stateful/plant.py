@@ -24,8 +24,11 @@ from worker.delivery import Delivered, Delivery
 from worker.errors import EmailWorkerError
 from worker.job import Guarantee, Queue
 from worker.journal import Journal
-from worker.process import sender_of
-from worker.providers.router import Router
+from worker.providers.registry import sender_of
+from worker.providers.router import Patience, Router
+
+# No breaker opens.
+ENDLESS = Patience(1_000_000, 30.0, 60.0)
 
 T = TypeVar("T")
 
@@ -92,7 +95,7 @@ class Plant:
                 journal.flush,
             )
 
-        router = Router([provider("smtp"), provider("smtp_fallback")])
+        router = Router([provider("smtp"), provider("smtp_fallback")], ENDLESS)
         process = Process(name, settings, journal, Delivery(settings, Catalog(), journal, router, sender_of(settings)))
         self.processes.append(process)
         return process

@@ -38,13 +38,17 @@ class Tables:
 
     def __init__(self, *rows: Row) -> None:
         self.rows = list(rows)
+        self.routes: list[tuple[str | None, str | None, list[str]]] = []
         self.asked: list[list[str]] = []
         self._answer: list[Any] = []
 
     async def execute(self, statement: bytes, parameters: dict[str, Any] | None = None) -> "Tables":
-        """The two statements of the catalog."""
+        """The statements of the catalog."""
         if statement == query("load_types"):
             self._answer = [("newsletter", "marketing", True, 5)]
+            return self
+        if statement == query("load_routes"):
+            self._answer = self.routes
             return self
         assert parameters is not None
         self.asked.append(parameters["names"])
@@ -210,3 +214,29 @@ def test_shipped_templates_have_their_three_files() -> None:
     assert len(sources) == 15
     assert all(source.subject and source.html and source.text for source in sources)
     assert {source.locale for source in sources} == {SHIPPED_LOCALE}
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "providers"),
+    [
+        ("newsletter", "ann@example.com", ("ses", "smtp")),
+        ("newsletter", "ann@EXAMPLE.com", ("ses", "smtp")),
+        ("newsletter", "ann@example.org", ("sendgrid",)),
+        ("welcome-email", "ann@example.com", ("smtp",)),
+        ("welcome-email", "ann@münchen.example", ("smtp_fallback",)),
+        ("welcome-email", "ann@example.org", ()),
+        ("welcome-email", "ann@-.-", ()),
+    ],
+)
+async def test_the_closest_route_wins(kind: str, address: str, providers: tuple[str, ...]) -> None:
+    """Type and domain, then the domain, then the type; a domain is compared in its ASCII form."""
+    tables = Tables(row("x"))
+    tables.routes = [
+        ("newsletter", "example.com", ["ses", "smtp"]),
+        ("newsletter", None, ["sendgrid"]),
+        (None, "example.com", ["smtp"]),
+        (None, "xn--mnchen-3ya.example", ["smtp_fallback"]),
+    ]
+    job = make_job(template="x", type=kind, recipient_email=address)
+    edition = await prepare(Catalog(), tables, job)
+    assert edition.route(job) == providers

@@ -10,7 +10,7 @@ from tests.unit.bounded import ROOT
 CODE = """
 import logging, sys
 from worker.log import configure_logging
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 {before}
 configure_logging(load_settings({{"ENVIRONMENT": {environment!r}, "EMAIL_FROM_ADDRESS": "a@b.c"}}))
 logging.getLogger("x").warning("dropped")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from procrastinate.testing import InMemoryConnector
 
 from worker.log import configure_logging, mask_address
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 
 Configure = Callable[..., None]
 _LOGGERS = ("", "procrastinate", "psycopg", "psycopg.pool")

@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 from tests.unit.bounded import run_bounded
 from tests.unit.test_catalog_errors import EmptyDatabase
 from tests.unit.values import make_job
+from worker.audience import Audience
 from worker.catalog import Catalog
 from worker.compose import Sender
 from worker.errors import TemplateError
@@ -184,7 +185,7 @@ async def prepare_beside_a_good_one(options: str) -> str | None:
     job, good = (make_job(seq=n, template="welcome-email", data='{"username": "ann"}') for n in (1, 2))
     jobs = [msgspec.structs.replace(job, options=options), good]
     catalog, database = Catalog(), cast(AsyncConnection[Any], EmptyDatabase())
-    mails, unsendable = await prepare(database, jobs, catalog, Sender("a@example.com"), nullcontext(), 60.0)
+    mails, unsendable = await prepare(database, jobs, catalog, Sender("a@example.com"), Audience(), nullcontext(), 60.0)
     assert mails[-1].job.seq == good.seq
     assert len(mails) + len(unsendable) == 2
     return unsendable[0].error if unsendable else None

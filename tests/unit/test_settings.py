@@ -11,19 +11,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import SettingsError
-from worker.settings import Secret, Settings, allowed, load_settings, shown
+from worker.setting_types import Secret
+from worker.settings import Settings, allowed, shown
 from worker.settings_docs import DOCS, env_example, markdown
+from worker.settings_loading import load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 # What some values need beside them to be free of contradictions.
 BESIDE = {
     ("environment", "production"): {"EMAIL_FROM_ADDRESS": "mail@example.com"},
-    ("email_provider_primary", "smtp_fallback"): {"SMTP_FALLBACK_HOST": "h"},
-    ("email_provider_fallback", "smtp_fallback"): {"SMTP_FALLBACK_HOST": "h"},
-    ("email_provider_fallback", "smtp"): {"EMAIL_PROVIDER_PRIMARY": "smtp_fallback", "SMTP_FALLBACK_HOST": "h"},
+    ("email_provider_primary", "smtp_fallback"): {"SMTP_FALLBACK_HOST": "localhost"},
+    ("email_provider_fallback", "smtp_fallback"): {"SMTP_FALLBACK_HOST": "localhost"},
+    ("email_provider_fallback", "smtp"): {"EMAIL_PROVIDER_PRIMARY": "smtp_fallback", "SMTP_FALLBACK_HOST": "localhost"},
+    ("email_provider_primary", "ses"): {"EMAIL_REDIRECT_TO": "me@example.com"},
+    ("email_provider_primary", "sendgrid"): {"EMAIL_REDIRECT_TO": "me@example.com", "SENDGRID_API_KEY": "k"},
+    ("email_provider_fallback", "ses,sendgrid"): {"EMAIL_REDIRECT_TO": "me@example.com", "SENDGRID_API_KEY": "k"},
+    ("smtp_host", "mail.example.com"): {"EMAIL_REDIRECT_TO": "me@example.com"},
 }
+DKIM = {"DKIM_DOMAIN": "example.org", "DKIM_SELECTOR": "mail", "DKIM_PRIVATE_KEY": "k"}
 LINES = ["a\nb", "a\rb", "a\x00b"]
+
+
+def _beside(name: str, text: str) -> dict[str, str]:
+    """A variable's value, with what it needs beside it."""
+    given = {name.upper(): text, **BESIDE.get((name, text), {})}
+    if name == "dkim_private_key_file":
+        given = {key: value for key, value in DKIM.items() if key != "DKIM_PRIVATE_KEY"} | given
+    elif name.startswith("dkim_"):
+        given = DKIM | given
+    return given
 
 
 def _base(kind: Any) -> Any:
@@ -45,17 +62,25 @@ def _good(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
         yield from ((text, text) for text in ("", "0", "0,1,5", "0-3", "0-3,8"))
     elif name.startswith("kafka_topic") or name == "email_dead_letter_queue":
         yield from ((text, text) for text in ("jobs", "a.b_c-D9"))
+    elif name == "email_provider_fallback":
+        yield from ((text, text) for text in ("", "smtp_fallback", "smtp", "ses,sendgrid"))
+    elif name in ("sendgrid_api_host", "aws_ses_endpoint_url"):
+        yield from ((text, text) for text in ("https://api.eu.sendgrid.com", "http://localhost:8005"))
+    elif name == "email_allowed_recipients":
+        yield from ((text, text) for text in ("", "*@example.com", "qa-*@x.org,me@example.com"))
+    elif name == "smtp_host":
+        yield from (("localhost", "localhost"), ("mail.example.com", "mail.example.com"))
     elif get_origin(kind) is Literal:
         yield from ((choice, choice) for choice in get_args(kind))
     elif _base(kind) in (int, float):
         least, most = _limits(kind)
-        yield from ((f"{limit:.0f}", limit) for limit in (least, most))
+        yield from ((f"{limit:g}", limit) for limit in (least, most) if limit < 1_000_000)
         yield (f" {most:.0f} ", most)
         if _base(kind) is float:
             yield (f"{least + 0.5}", least + 0.5)
-    elif "address" in name or name == "email_reply_to":
+    elif "address" in name or name in ("email_reply_to", "email_redirect_to"):
         yield from ((text, text) for text in ("a@b", "first.last+tag@mail.example.com", "jürgen@münchen.de"))
-        if name == "email_reply_to":
+        if name in ("email_reply_to", "email_redirect_to"):
             yield ("", "")
     elif name == "email_unsubscribe_url":
         yield from ((text, text) for text in ("https://x/{id}?e={email}", "http://x", "mailto:out@x.org", ""))
@@ -76,13 +101,13 @@ def _bad(name: str, kind: Any) -> Iterator[str]:
         yield from (choice for choice in ("nope", "", "SMTP", " ", "debug") if choice.strip() not in get_args(kind))
     elif _base(kind) in (int, float):
         least, most = _limits(kind)
-        yield from (f"{limit:.0f}" for limit in (least - 1, most + 1))
+        yield from (f"{limit:.12g}" for limit in (least - 1, most + 1))
         yield from ("", "ten", "-1", "0x10", "1,5", "nan", "inf", "true", "None", "1 2", "9" * 400)
         if _base(kind) is int:
             yield from (f"{least}.5", f"{most}.0", "1e1", "+5")
-    elif "address" in name or name == "email_reply_to":
+    elif "address" in name or name in ("email_reply_to", "email_redirect_to"):
         yield from ("nobody", "@example.com", "a@", "a b@c", "a@b, c@d", "Ann <a@b.c>", "a@b;c@d", "a@@b")
-        if name != "email_reply_to":
+        if name not in ("email_reply_to", "email_redirect_to"):
             yield ""
     elif name == "email_unsubscribe_url":
         yield from ("example.com/u", "ftp://x", "javascript:alert(1)", "https://x/a b", "//x")
@@ -92,7 +117,7 @@ def _bad(name: str, kind: Any) -> Iterator[str]:
 def test_a_variable_takes_what_is_right(name: str) -> None:
     """Every variable takes its choices, its limits and, but for secrets, spaces around it."""
     for text, value in _good(name, FIELDS[name].type):
-        found = getattr(load_settings({name.upper(): text, **BESIDE.get((name, text), {})}), name)
+        found = getattr(load_settings(_beside(name, text)), name)
         assert (found.reveal() if isinstance(found, Secret) else found) == value
 
 
@@ -118,7 +143,7 @@ def test_an_empty_variable_of_the_database_is_its_default(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.type is Secret])
 def test_secrets_show_themselves_only_when_asked(name: str) -> None:
     """Neither the settings' repr, nor their table, nor an error about others holds a password."""
-    loaded = load_settings({name.upper(): "hunter2"})
+    loaded = load_settings(_beside(name, "hunter2"))
     assert getattr(loaded, name).reveal() == "hunter2"
     assert "hunter2" not in f"{loaded!r} {loaded} {shown(loaded)} {getattr(loaded, name)!s}"
     assert shown(loaded)[name.upper()] == "***"
@@ -147,10 +172,23 @@ def test_all_mistakes_are_told_at_once() -> None:
             {
                 "EMAIL_PROVIDER_PRIMARY": "smtp_fallback",
                 "EMAIL_PROVIDER_FALLBACK": "smtp_fallback",
-                "SMTP_FALLBACK_HOST": "h",
+                "SMTP_FALLBACK_HOST": "localhost",
             },
             "EMAIL_PROVIDER_FALLBACK",
         ),
+        ({"EMAIL_PROVIDER_FALLBACK": "smtp_fallback,smtp_fallback", "SMTP_FALLBACK_HOST": "::1"}, "EMAIL_PROVIDER_"),
+        ({"EMAIL_PROVIDER_FALLBACK": "sendgrid", "EMAIL_REDIRECT_TO": "me@example.com"}, "SENDGRID_API_KEY"),
+        (
+            {"EMAIL_PROVIDER_FALLBACK": "ses", "AWS_SES_ACCESS_KEY": "a", "EMAIL_REDIRECT_TO": "me@example.com"},
+            "AWS_SES_ACCESS_KEY",
+        ),
+        ({"SENDGRID_API_HOST": "api.sendgrid.com"}, "SENDGRID_API_HOST"),
+        ({"SMTP_HOST": "mail.example.com"}, "ENVIRONMENT"),
+        ({"DKIM_DOMAIN": "example.org"}, "DKIM_DOMAIN"),
+        ({"DKIM_PRIVATE_KEY": "k"}, "DKIM_DOMAIN"),
+        (DKIM | {"DKIM_PRIVATE_KEY_FILE": "f"}, "DKIM_DOMAIN"),
+        ({"SMTP_HOST": "127.evil.example.com", "ENVIRONMENT": "staging"}, "ENVIRONMENT"),
+        ({"EMAIL_PROVIDER_FALLBACK": "ses"}, "ENVIRONMENT"),
     ],
 )
 def test_contradictions_are_refused(environment: dict[str, str], variable: str) -> None:
@@ -196,7 +234,8 @@ def test_nothing_set_is_the_defaults(folder: Path) -> None:
 def test_a_dotenv_file_is_read_and_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The .env file of the working folder counts like variables; a real variable, even an empty one, overrides it."""
     (folder / ".env").write_text(
-        "# comment\nSMTP_HOST=from-file\nSMTP_PORT=2525\nexport LOG_LEVEL='DEBUG'\nEMAIL_FROM_NAME=\"Zoë & Co\"\n"
+        "# comment\nEMAIL_REDIRECT_TO=me@example.com\n"
+        "SMTP_HOST=from-file\nSMTP_PORT=2525\nexport LOG_LEVEL='DEBUG'\nEMAIL_FROM_NAME=\"Zoë & Co\"\n"
         "SMTP_USERNAME=file-user\nUNKNOWN=1\nDB_HOST\n"
     )
     monkeypatch.setenv("SMTP_PORT", "2626")

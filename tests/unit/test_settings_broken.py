@@ -3,7 +3,7 @@
 import pytest
 
 from worker.errors import SettingsError
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 
 
 @pytest.mark.parametrize("url", ["https://[", "https://[::1/u", "mailto://[x"])

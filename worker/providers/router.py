@@ -1,53 +1,144 @@
-"""Which provider gets a mail: the primary, and after a definite failure of its own the fallback, in the same claim.
+"""Which provider gets a mail: the primary, and after a definite failure of its own the next, in the same claim.
 
-Never after a refusal of the recipient, which another provider would repeat, and never from a doubt, which the fallback
-could only double.
+Never after a refusal of the recipient, which another provider would repeat, and never from a doubt, which another could
+only double. A provider whose breaker is open is passed over; when all are, the mail waits, at no cost.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
-from worker.job import Failed, Mail, Outcome, Unavailable
+import msgspec
+
+from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unavailable, Unknown
 from worker.providers.base import HandOver, Provider
+from worker.providers.breaker import Breaker, BreakerState
 
 # a provider's name -> the batch's passage to it
 OpenHandOver = Callable[[str], HandOver]
+Chain = tuple[str, ...]
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """EMAIL_BREAKER_FAILURES, EMAIL_BREAKER_SECONDS and EMAIL_SLOW_SECONDS."""
+
+    failures: int
+    open_seconds: float
+    slow_seconds: float
 
 
 class Router:
-    """The providers in the order in which they are tried."""
+    """The providers by their names, each with its breaker, in the order in which they are tried."""
 
-    def __init__(self, providers: Sequence[Provider]) -> None:
-        self._providers = tuple(providers)
-        self._primary = f"primary {self._providers[0].name}"
+    def __init__(self, providers: Sequence[Provider], patience: Patience) -> None:
+        self._providers = {provider.name: provider for provider in providers}
+        self._chain: Chain = tuple(self._providers)
+        self._breakers = {name: Breaker(name, patience.failures, patience.open_seconds) for name in self._chain}
+        self._slow_seconds = patience.slow_seconds
 
     async def send(self, mails: Sequence[Mail], hand_over: OpenHandOver, outcomes: dict[int, Outcome]) -> None:
         """Send by the first provider that takes each mail. `outcomes`, by seq, is filled by the hand-overs."""
+        chains: dict[Chain, list[Mail]] = {}
         for mail in mails:
-            mail.reason = self._primary
-        for provider in self._providers:
-            await provider.send(mails, hand_over(provider.name))
-            if provider is not self._providers[-1]:
-                mails = [mail for mail in mails if _falls_back(mail, provider.name, outcomes)]
-            if not mails:
-                return
+            mail.reason = ""
+            chains.setdefault(self._chain_of(mail), []).append(mail)
+        journeys = [_Journey(self, group, hand_over, outcomes).along(chain) for chain, group in chains.items()]
+        if len(journeys) == 1:
+            await journeys[0]
+            return
+        async with asyncio.TaskGroup() as tasks:
+            for journey in journeys:
+                tasks.create_task(journey)
+
+    def _chain_of(self, mail: Mail) -> Chain:
+        """The providers for a mail, in turn: a retry begins with one that did not fail last."""
+        chain = tuple(name for name in mail.route if name in self._providers) or self._chain
+        failed_last = mail.job.provider
+        if mail.job.retry_count and len(chain) > 1 and chain[0] == failed_last:
+            return (*chain[1:], failed_last)
+        return chain
+
+    def breaker(self, name: str) -> Breaker:
+        """The breaker of a provider."""
+        return self._breakers[name]
+
+    async def call(self, name: str, mails: Sequence[Mail], hand_over: HandOver) -> None:
+        """Send by one provider, under the eyes of its breaker."""
+        guarded = _Guarded(hand_over, self._breakers[name], self._slow_seconds)
+        await self._providers[name].send(mails, guarded)
 
     async def close(self) -> None:
         """Close all providers."""
-        for provider in self._providers:
+        for provider in self._providers.values():
             await provider.close()
 
 
-def _falls_back(mail: Mail, failed: str, outcomes: dict[int, Outcome]) -> bool:
-    """Whether the next provider may try; the mail is made ready for it then."""
-    words = _providers_fault(outcomes.get(mail.job.seq))
-    if words is None:
-        return False
-    del outcomes[mail.job.seq]
-    mail.reason = f"fallback, after {failed}: {words}"
-    # A hand-over that was journaled used its number up; one that failed before did not.
-    mail.attempt += mail.is_journaled
-    mail.is_journaled = False
-    return True
+class _Journey:
+    """The mails of one batch that have the same providers before them."""
+
+    def __init__(
+        self, router: Router, mails: Sequence[Mail], hand_over: OpenHandOver, outcomes: dict[int, Outcome]
+    ) -> None:
+        self._router = router
+        self._mails = mails
+        self._hand_over = hand_over
+        self._outcomes = outcomes
+
+    async def along(self, chain: Chain) -> None:
+        """Offer the mails to each provider in turn."""
+        await self._offer(chain, list(self._mails))
+
+    async def _offer(self, chain: Chain, mails: list[Mail]) -> None:
+        name, further = chain[0], chain[1:]
+        breaker = self._router.breaker(name)
+        allowed = breaker.allowance(len(mails))
+        going, held = mails[:allowed], mails[allowed:]
+        if not held:
+            await self._try(name, further, going)
+        elif not going:
+            await self._pass_over(name, further, held)
+        elif further:
+            # Nobody waits for the probe where another provider works.
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._try(name, further, going))
+                tasks.create_task(self._pass_over(name, further, held))
+        else:
+            await self._try(name, further, going)
+            if breaker.state is BreakerState.CLOSED:
+                await self._try(name, further, held)
+            else:
+                await self._pass_over(name, further, held)
+
+    async def _try(self, name: str, further: Chain, mails: list[Mail]) -> None:
+        for mail in mails:
+            mail.reason = f"{mail.reason}; fallback {name}" if mail.reason else f"primary {name}"
+        await self._router.call(name, mails, self._hand_over(name))
+        if further and (left := [mail for mail in mails if self._falls_back(mail)]):
+            await self._offer(further, left)
+
+    async def _pass_over(self, name: str, further: Chain, mails: list[Mail]) -> None:
+        """The breaker lets nothing through: the next provider, or later."""
+        breaker = self._router.breaker(name)
+        for mail in mails:
+            mail.reason = f"{mail.reason}; fallback {name}" if mail.reason else f"primary {name}"
+            mail.reason += f": {breaker.words}"
+        if further:
+            await self._offer(further, mails)
+            return
+        hand_over = self._hand_over(name)
+        for mail in mails:
+            hand_over.answer(mail, Unavailable(mail.reason, breaker.seconds_left))
+
+    def _falls_back(self, mail: Mail) -> bool:
+        """Whether the next provider may try; the mail is made ready for it then."""
+        words = _providers_fault(self._outcomes.get(mail.job.seq))
+        if words is None:
+            return False
+        del self._outcomes[mail.job.seq]
+        mail.reason += f": {words}"
+        # A hand-over that was journaled used its number up; one that failed before did not.
+        mail.attempt += mail.is_journaled
+        mail.is_journaled = False
+        return True
 
 
 def _providers_fault(outcome: Outcome | None) -> str | None:
@@ -59,3 +150,50 @@ def _providers_fault(outcome: Outcome | None) -> str | None:
             return reason
         case _:
             return None
+
+
+class _Guarded:
+    """A passage under the eyes of a breaker: it learns of each answer, and shuts the way while it is open."""
+
+    def __init__(self, passage: HandOver, breaker: Breaker, slow_seconds: float) -> None:
+        self.deadline = passage.deadline
+        self.is_urgent = passage.is_urgent
+        self.may_go = passage.may_go
+        self._passage = passage
+        self._breaker = breaker
+        self._slow_seconds = slow_seconds
+        self._time = asyncio.get_running_loop().time
+        self._since: dict[int, float] = {}
+
+    async def admit(self, mails: Sequence[Mail]) -> list[Mail]:
+        """See `HandOver`; what an open breaker holds up is answered at once."""
+        if self._breaker.state is BreakerState.OPEN:
+            for mail in mails:
+                self._passage.answer(mail, Unavailable(self._breaker.words, self._breaker.seconds_left))
+            return []
+        admitted = await self._passage.admit(mails)
+        now = self._time()
+        for mail in admitted:
+            self._since[mail.job.seq] = now
+        if not admitted:
+            self._breaker.untold()
+        return admitted
+
+    def answer(self, mail: Mail, outcome: Outcome) -> None:
+        """See `HandOver`."""
+        self._passage.answer(mail, outcome)
+        match outcome:
+            case Accepted():
+                since = self._since.get(mail.job.seq)
+                if since is not None and (took := self._time() - since) > self._slow_seconds:
+                    self._breaker.failed(f"an answer took {took:.1f} s")
+                else:
+                    self._breaker.succeeded()
+            case Refused() | Failed(_, False, _):
+                self._breaker.succeeded()
+            case Failed(words, True, _) | Unknown(words):
+                self._breaker.failed(words)
+            case Unavailable(reason, seconds):
+                self._breaker.is_out(reason, seconds)
+            case NotSent():
+                self._breaker.untold()

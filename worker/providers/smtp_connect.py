@@ -14,7 +14,7 @@ import msgspec
 
 from worker.errors import ProviderUnreachable
 from worker.providers.smtp_envelope import Extensions
-from worker.settings import Encryption, Secret
+from worker.setting_types import Encryption, Secret
 
 CONNECT_SECONDS = 10.0
 SHORTEST_SECRET = 8

@@ -1,0 +1,40 @@
+"""What the commands print: tables for people, JSON lines for programs."""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+
+def print_json(objects: Iterable[dict[str, Any]]) -> None:
+    """One JSON object a line."""
+    for item in objects:
+        print(json.dumps(item, default=str))
+
+
+def print_table(names: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
+    """A table in columns, or `nothing` where there are no rows."""
+    if not rows:
+        print(nothing)
+        return
+    widths = [max(len(text) for text in column) for column in zip(names, *rows, strict=True)]
+    for row in (names, *rows):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def moment(at: datetime | None) -> str:
+    """A moment with its zone, or nothing."""
+    return f"{at:%Y-%m-%d %H:%M:%S%z}" if at else ""
+
+
+def whole(text: str) -> int:
+    """An argument that is a whole number of SQL's bigint."""
+    return number(text, 2**63)
+
+
+def number(text: str, limit: int) -> int:
+    """An argument that is a whole number below `limit`. Raises what argparse wants to hear."""
+    if not text.isdecimal() or int(text) >= limit:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 to {limit - 1:,}")
+    return int(text)
