@@ -1,4 +1,4 @@
-"""A SES that only counts, for benchmarks: `python -m lab.ses_server --delay 0.1`.
+"""A SES, and a SendGrid, that only counts, for benchmarks: `python -m lab.ses_server --delay 0.1`.
 
 Its first line of output is its port. It answers every request after the delay, as if each mail were accepted, without
 looking at more than the number of entries. SIGUSR1 makes it print {"accepted": n, "requests": n, "cpu_seconds": x} as
@@ -22,12 +22,17 @@ class _Bulk(msgspec.Struct):
     BulkEmailEntries: list[msgspec.Raw] = []
 
 
+class _Personalized(msgspec.Struct):
+    personalizations: list[msgspec.Raw] = []
+
+
 class Counter:
     """The service and its counters."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
-        self._decoder = msgspec.json.Decoder(_Bulk)
+        self._bulk = msgspec.json.Decoder(_Bulk)
+        self._personalized = msgspec.json.Decoder(_Personalized)
         self.accepted = 0
         self.requests = 0
 
@@ -38,10 +43,13 @@ class Counter:
             await asyncio.sleep(self._delay)
         self.requests += 1
         first = self.accepted
+        if http.path.endswith("/mail/send"):
+            self.accepted += len(self._personalized.decode(body).personalizations)
+            return web.Response(status=202, headers={"X-Message-Id": f"lab-{first}"})
         if not http.path.endswith("/outbound-bulk-emails"):
             self.accepted += http.method == "POST"
             return web.json_response({"MessageId": f"lab-{first}"})
-        self.accepted += len(self._decoder.decode(body).BulkEmailEntries)
+        self.accepted += len(self._bulk.decode(body).BulkEmailEntries)
         results = [{"Status": "SUCCESS", "MessageId": f"lab-{number}"} for number in range(first, self.accepted)]
         return web.Response(
             body=msgspec.json.encode({"BulkEmailEntryResults": results}), content_type="application/json"

@@ -93,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     email_job_batch_size: Annotated[int, whole(1, 1000)] = 50
     email_job_timeout_seconds: Annotated[float, seconds(1, 3600)] = 300.0
     email_batch_deadline_seconds: Annotated[float, seconds(3, 600)] = 30.0
-    email_breaker_failures: Annotated[int, whole(1, 100_000)] = 20
+    email_breaker_failures: Annotated[int, whole(0, 100_000)] = 20
     email_breaker_seconds: Annotated[float, seconds(0.1, 3600)] = 30.0
     email_slow_seconds: Annotated[float, seconds(0.1, 3600)] = 15.0
     email_retry_delay_seconds: Annotated[float, seconds(0, 86400)] = 60.0

@@ -65,7 +65,7 @@ DOCS: dict[str, str] = {
     "email_batch_deadline_seconds": (
         "A batch ends by then: what is handed over and unanswered is unknown. No hand-over in its last third."
     ),
-    "email_breaker_failures": "After so many failed mails in a row a provider is left alone.",
+    "email_breaker_failures": "After so many failed mails in a row a provider is left alone. 0: never.",
     "email_breaker_seconds": "For so long; then one mail tries whether it works again.",
     "email_slow_seconds": "An answer that takes longer counts as a failure of the provider, not of the mail.",
     "email_retry_delay_seconds": "Wait before the first retry; doubles with each.",

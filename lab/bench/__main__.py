@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.bench import measure, roads, stages
+from lab.bench import measure, roads, stages, ways_out
 from lab.bench.measure import median, percentile
 from lab.bench.meters import machine
 from lab.bench.scene import PROCRASTINATE, UVLOOP, Run, Scene, scene
@@ -36,10 +36,11 @@ class Sizes:
     latencies: int
     insert_seconds: int
     messages: int
+    slow: int
 
 
-FULL = Sizes(5, 20_000, 300_000, 1_000_000, 2_000_000, 200_000, 200, 5, 60_000)
-QUICK = Sizes(1, 10_000, 50_000, 100_000, 200_000, 50_000, 60, 2, 30_000)
+FULL = Sizes(5, 20_000, 300_000, 1_000_000, 2_000_000, 200_000, 200, 5, 60_000, 1_000)
+QUICK = Sizes(1, 10_000, 50_000, 100_000, 200_000, 50_000, 60, 2, 30_000, 500)
 
 
 def _least(what: str, value: float, target: float, form: str = "{:,.0f}") -> Line:
@@ -164,6 +165,37 @@ def _roads_latency(where: Scene, sizes: Sizes) -> list[Line]:
     ]
 
 
+def _ways_out(where: Scene, sizes: Sizes) -> list[Line]:
+    smtp = ways_out.by_slow_smtp(where, sizes.slow, sizes.runs)
+    ses = ways_out.by_ses(where, sizes.drain, sizes.runs)
+    small = ways_out.by_sendgrid(where, sizes.drain, sizes.runs, 50)
+    large = ways_out.by_sendgrid(where, sizes.drain, sizes.runs, 500)
+    slow = f"a provider that answers after {ways_out.DELAY_SECONDS * 1000:.0f} ms: mails per second,"
+    return [
+        _least(f"{slow} SMTP, 10 connections", median([run.rate for run in smtp]), 80),
+        _least("  SES", median([run.rate for run in ses]), 2000),
+        _least("  SendGrid with a template, batches of 50", median([run.rate for run in small]), 4000),
+        _least("  SendGrid with a template, batches of 500", median([run.rate for run in large]), 4000),
+        *(
+            Line(f"    worker CPU per mail, {name}, µs", f"{_cpu(runs):.0f}", "stated", None)
+            for name, runs in (("SES", ses), ("SendGrid 50", small), ("SendGrid 500", large))
+        ),
+        _most("  resident memory, the larger of SES and SendGrid, MB", ways_out.most_megabytes([*ses, *small]), 130),
+    ]
+
+
+def _cpu(runs: list[Run]) -> float:
+    return median([run.microseconds(run.worker_cpu_seconds) for run in runs])
+
+
+def _dkim(where: Scene, sizes: Sizes) -> list[Line]:
+    ratios = ways_out.signed_over_plain(where, sizes.drain, sizes.runs)
+    return [
+        _least(f"rate with DKIM / without, {kind}", ratios[kind], target, "{:.2f}")
+        for kind, target in (("Ed25519", 0.75), ("RSA-2048", 0.45))
+    ]
+
+
 Part = Callable[[Scene, Sizes], list[Line]]
 PLAIN: dict[str, Part] = {
     "worker": _worker,
@@ -175,6 +207,8 @@ PLAIN: dict[str, Part] = {
     "stages": _stages,
     "roads-in": _roads_in,
     "roads-out": _roads_out,
+    "ways-out": _ways_out,
+    "dkim": _dkim,
 }
 WITH_LEDGER: dict[str, Part] = {"latency": _latency, "roads-latency": _roads_latency, "start": _start}
 

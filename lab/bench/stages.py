@@ -27,7 +27,7 @@ from worker.settings import Settings
 from worker.settings_loading import load_settings
 
 # No breaker opens.
-ENDLESS = Patience(1_000_000, 30.0, 60.0)
+ENDLESS = Patience(0, 30.0, 60.0)
 
 STAGES = ("claim", "render", "compose", "journal", "send", "settle")
 

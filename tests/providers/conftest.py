@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from lab.certificate import Certificates, make_certificates
+from tests.providers.sendgrid_service import SendGridService
 from tests.providers.services import OFFERS, SERVICES, Service, SmtpRig
 from tests.providers.ses_service import SesService
 
@@ -26,7 +27,11 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory
 
 
 # Every kind of provider, by name; the conformance suite runs with each.
-ALL_SERVICES: dict[str, Callable[[], Service]] = SERVICES | {"ses": SesService}
+ALL_SERVICES: dict[str, Callable[[], Service]] = SERVICES | {
+    "ses": SesService,
+    "sendgrid": SendGridService,
+    "sendgrid one by one": lambda: SendGridService(""),
+}
 
 
 @pytest.fixture(params=ALL_SERVICES)

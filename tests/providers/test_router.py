@@ -15,7 +15,7 @@ from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unknow
 from worker.providers.router import Patience, Router
 
 # No breaker opens.
-PATIENCE = Patience(1_000_000, 30.0, 60.0)
+PATIENCE = Patience(0, 30.0, 60.0)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from worker.providers.registry import sender_of
 from worker.providers.router import Patience, Router
 
 # No breaker opens.
-ENDLESS = Patience(1_000_000, 30.0, 60.0)
+ENDLESS = Patience(0, 30.0, 60.0)
 
 T = TypeVar("T")
 

@@ -80,6 +80,15 @@ def test_late_answers_do_not_close_it() -> None:
     assert breaker.state is BreakerState.OPEN
 
 
+def test_a_breaker_of_no_failures_never_opens() -> None:
+    """Whatever the provider does."""
+    breaker, _ = make_breaker(0)
+    for _ in range(100):
+        breaker.failed("no")
+        breaker.is_out("out", 60.0)
+    assert breaker.allowance(5) == 5
+
+
 ACTS = st.lists(st.sampled_from(["ask", "good", "bad", "out", "untold", "wait"]), max_size=60)
 
 

@@ -10,8 +10,6 @@ from worker.job import Content, Mail
 # SES refuses longer ones, name and encoding included.
 MOST_MAILBOX_CHARACTERS = 320
 
-_NOT_ASCII = "this provider takes only ASCII before the @"
-
 Person = tuple[str, str]  # (name or "", address)
 
 
@@ -33,23 +31,30 @@ def api_mail(mail: Mail, sender: Sender) -> ApiMail:
     An address comes once: in `to` rather than in `cc`, and there rather than in `bcc`.
     """
     job, options = mail.job, mail.options
-    given = named(options.from_address, "options.from") if options.from_address else ("", _own_address(sender))
+    given = _person(options.from_address or sender.address, "options.from" if options.from_address else "the sender")
     reply_to = options.reply_to or sender.reply_to
-    to = (job.recipient_name or "", headers.wire_address(job.recipient_email, "recipient_email"))
+    to = (job.recipient_name or "", _ascii(headers.wire_address(job.recipient_email, "recipient_email")))
     seen = {to[1].lower()}
     return ApiMail(
         (given[0] or sender.name, given[1]),
-        named(reply_to, "reply_to") if reply_to else None,
+        _person(reply_to, "reply_to") if reply_to else None,
         to,
-        _new([named(text, "options.cc") for text in options.cc], seen),
-        _new([named(text, "options.bcc") for text in options.bcc], seen),
+        _new([_person(text, "options.cc") for text in options.cc], seen),
+        _new([_person(text, "options.bcc") for text in options.bcc], seen),
         _headers(mail, sender),
         f"{job.id}-{mail.attempt}",
     )
 
 
-def _own_address(sender: Sender) -> str:
-    return headers.wire_address(sender.address, "EMAIL_FROM_ADDRESS")
+def _person(text: str, what: str) -> Person:
+    name, address = named(text, what)
+    return name, _ascii(address, what)
+
+
+def _ascii(address: str, what: str = "recipient_email") -> str:
+    if not address.isascii():
+        raise ComposeError(f"{what}: this provider takes only ASCII before the @")
+    return address
 
 
 def _new(people: list[Person], seen: set[str]) -> tuple[Person, ...]:
@@ -74,10 +79,8 @@ def _headers(mail: Mail, sender: Sender) -> dict[str, str]:
 
 
 def mailbox(person: Person, what: str) -> str:
-    """`Name <address>` as one line of ASCII, a name too long left out. Raises ComposeError for a foreign address."""
+    """`Name <address>` as one line of ASCII; a name that is too long is left out."""
     name, address = person
-    if not address.isascii():
-        raise ComposeError(f"{what}: {_NOT_ASCII}")
     text = headers.mailbox(name, address, what).decode("ascii").replace("\r\n", "")
     return text if len(text) <= MOST_MAILBOX_CHARACTERS else address
 

@@ -21,7 +21,7 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Opens after `failures` in a row, and lets a probe through `open_seconds` later."""
+    """Opens after `failures` in a row (0: never), and lets a probe through `open_seconds` later."""
 
     def __init__(
         self,
@@ -93,6 +93,8 @@ class Breaker:
         self._probe_is_out = False
 
     def _open(self, why: str, seconds: float) -> None:
+        if not self._most_failures:
+            return
         if self._state is BreakerState.CLOSED:
             self._opened_at = self._wall_clock()
         self._state = BreakerState.OPEN

@@ -5,7 +5,6 @@ event, because botocore has one timeout per client and tells trouble before and 
 SES replaces Message-ID and Date; the job travels as X-Job-Id, the attempt as the tag `attempt`.
 """
 
-import json
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -187,8 +186,9 @@ def _text(value: str | bytes) -> str:
 
 
 def _wire_size(text: str) -> int:
-    """Bytes of a text inside boto3's JSON, which escapes what is not ASCII."""
-    return len(text) + text.count('"') + text.count("\\") if text.isascii() else len(json.dumps(text))
+    """At most so many bytes has a text inside boto3's JSON, where each byte beyond ASCII may become five more."""
+    beyond_ascii = 0 if text.isascii() else len(text.encode()) - len(text)
+    return len(text) + text.count('"') + text.count("\\") + 5 * beyond_ascii
 
 
 def _must_be_raw(mail: Mail, parts: ApiMail, data: str) -> bool:
