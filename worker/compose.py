@@ -235,7 +235,8 @@ def _base64_lines(raw: bytes) -> bytes:
     return base64.encodebytes(raw).replace(b"\n", CRLF)
 
 
-def _attachment(file: Attachment) -> bytes:
+def check_attachment(file: Attachment) -> bytes:
+    """The bytes of a file. Raises ComposeError for one that cannot be sent."""
     if not _CONTENT_TYPE.fullmatch(file.content_type) or file.content_type.lower().startswith(
         ("multipart/", "message/")
     ):
@@ -246,6 +247,13 @@ def _attachment(file: Attachment) -> bytes:
         raw = base64.b64decode(file.content, validate=True)
     except ValueError:
         raise ComposeError(f"options.attachments: the content of {file.filename!r} is not base64") from None
+    if file.content_id and not _CONTENT_ID.fullmatch(file.content_id):
+        raise ComposeError(f"options.attachments: {file.content_id[:100]!r} is not a content id")
+    return raw
+
+
+def _attachment(file: Attachment) -> bytes:
+    raw = check_attachment(file)
     disposition = b"inline" if file.content_id else b"attachment"
     head = (
         b"Content-Type: "
@@ -258,7 +266,5 @@ def _attachment(file: Attachment) -> bytes:
         + CRLF
     )
     if file.content_id:
-        if not _CONTENT_ID.fullmatch(file.content_id):
-            raise ComposeError(f"options.attachments: {file.content_id[:100]!r} is not a content id")
         head += f"Content-ID: <{file.content_id}>\r\n".encode("ascii")
     return head + b"Content-Transfer-Encoding: base64\r\n\r\n" + _base64_lines(raw)

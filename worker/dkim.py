@@ -29,7 +29,8 @@ SIGNED = frozenset(
 LEAST_RSA_BITS = 1024
 LINE = 72
 
-_BLANKS = re.compile(rb"[ \t]+")
+# Not the single spaces, which are right as they are and of which there are thousands.
+_BLANKS = re.compile(rb"[ \t]{2,}|\t")
 _UNFOLDED = re.compile(rb"\r\n(?=[^ \t])")
 
 
@@ -65,7 +66,9 @@ def relaxed_field(name: bytes, value: bytes) -> bytes:
 
 def relaxed_body(body: bytes) -> bytes:
     """RFC 6376 3.4.4."""
-    body = _BLANKS.sub(b" ", body).replace(b" \r\n", CRLF).rstrip(b" ")
+    if b"  " in body or b"\t" in body:
+        body = _BLANKS.sub(b" ", body)
+    body = body.replace(b" \r\n", CRLF).rstrip(b" ")
     while body.endswith(CRLF):
         body = body.removesuffix(CRLF)
     return body + CRLF if body else b""

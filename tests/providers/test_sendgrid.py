@@ -86,7 +86,7 @@ async def test_requests_hold_mails_of_one_sender_reply_to_and_categories(server:
     bodies = {seq: mail.body for seq, mail in by_seq(server).items()}
     assert bodies[1]["reply_to"] == {"email": "help@example.org", "name": "Help"}
     assert bodies[2]["from"] == {"email": "other@example.org", "name": "Other"}
-    assert sorted(bodies[3]["categories"]) == ["a", "b"]
+    assert bodies[3]["categories"] == ["a", "b"]
 
 
 async def test_copies_headers_attachments_and_the_way_out(server: SendGridServer) -> None:
@@ -96,7 +96,7 @@ async def test_copies_headers_attachments_and_the_way_out(server: SendGridServer
         bcc=("bob@example.com", "eve@example.com"),
         headers={"X-Ours": "1"},
         attachments=(
-            Attachment("a.txt", "aGVsbG8=", "text/plain"),
+            Attachment("a;1.txt", "aGVsbG8=", "text/plain"),
             Attachment("l.png", "aGVsbG8=", "image/png", "logo"),
         ),
     )
@@ -112,14 +112,17 @@ async def test_copies_headers_attachments_and_the_way_out(server: SendGridServer
     assert headers["List-Unsubscribe"] == f"<https://example.org/u/{mail.job.id}>"
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert headers["X-Ours"] == "1"
-    files = {file["filename"]: file for file in sent.body["attachments"]}
-    assert {name: file["disposition"] for name, file in files.items()} == {"a.txt": "attachment", "l.png": "inline"}
-    assert files["l.png"]["content_id"] == "logo"
+    files = sent.body["attachments"]
+    assert [(file["filename"], file["disposition"]) for file in files] == [
+        ("a_1.txt", "attachment"),
+        ("l.png", "inline"),
+    ]
+    assert files[1]["content_id"] == "logo"
 
 
-async def test_one_refusal_takes_out_those_whom_it_names(server: SendGridServer) -> None:
+@pytest.mark.parametrize("bad", [{1}, {2}, {10}, {1, 4}, {3, 4, 5}], ids=str)
+async def test_one_refusal_takes_out_those_whom_it_names(server: SendGridServer, bad: set[int]) -> None:
     """The named are refused with SendGrid's words, the others go in the next request, once."""
-    bad = {3, 8}
 
     def conduct(request: Request) -> Act:
         named = [n for n, one in enumerate(request.personalizations) if seq_of(one) in bad]
@@ -128,7 +131,7 @@ async def test_one_refusal_takes_out_those_whom_it_names(server: SendGridServer)
     server.conduct = conduct
     outcomes = await deliver(server, alike(10))
     assert {seq for seq, outcome in outcomes.items() if isinstance(outcome, Refused)} == bad
-    assert outcomes[3] == Refused("400 Does not contain a valid address.")
+    assert outcomes[min(bad)] == Refused("400 Does not contain a valid address.")
     assert by_seq(server).keys() == set(range(1, 11)) - bad
     assert len(server.requests) == 2
 
@@ -177,6 +180,7 @@ SENDER_WORDS = "The from address does not match a verified Sender Identity."
         (Reply(500), Failed("500", is_providers_fault=True)),
         (Reply(503), Failed("503", is_providers_fault=True)),
         (Reply(504), Unknown("504")),
+        (Reply(201), Unknown("201")),
     ],
 )
 async def test_what_an_answer_means_for_all_of_a_request(
@@ -226,6 +230,16 @@ async def test_the_sandbox_sends_nothing(server: SendGridServer) -> None:
 
 async def test_a_mail_that_cannot_be_said_is_refused_unseen(server: SendGridServer) -> None:
     """A foreign local part, too many categories: SendGrid would refuse the whole request for them."""
+    unsayable = [
+        make_mail(10, options=Options(tags=("straße",))),
+        make_mail(11, options=Options(tags=("x" * 256,))),
+        make_mail(12, options=Options(headers={"X-SG-EID": "1"})),
+        make_mail(13, options=Options(headers={"X-A": "1", "x-a": "2"})),
+        make_mail(14, options=Options(attachments=(Attachment("a.txt", ""),))),
+        make_mail(15, options=Options(attachments=(Attachment("a.txt", "aGVsbG8=", "text/plain; charset=utf-8"),))),
+        make_mail(16, text="half a \ud800 pair", options=SAME),
+    ]
+    assert kinds(await deliver(server, unsayable)) == {Refused}
     mails = [
         make_mail(1, recipient="jürgen@example.com", options=SAME),
         make_mail(2, options=Options(tags=tuple(map(str, range(11))))),

@@ -52,7 +52,9 @@ def verifies(content: bytes, kind: str) -> bool:
 def test_any_mail_verifies(kind: str, subject: str, text: str) -> None:
     """Folded and encoded headers, empty and odd bodies, blanks at the ends of lines."""
     text = text.encode("utf-8", "replace").decode()
-    mail = make_mail(1, subject=subject or "x", text=text, html=f"<p>{text}  </p>\r\n\r\n", options=Options())
+    mail = make_mail(
+        1, subject=subject or "x", text=text, html=f"<p>{text}  </p>\t x  y \t\r\n \r\n\r\n", options=Options()
+    )
     message = COMPOSERS[kind].compose(mail, eight_bit=True)
     assert verifies(message.content, kind)
     assert not message.is_8bit

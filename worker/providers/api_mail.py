@@ -31,6 +31,9 @@ def api_mail(mail: Mail, sender: Sender) -> ApiMail:
     An address comes once: in `to` rather than in `cc`, and there rather than in `bcc`.
     """
     job, options = mail.job, mail.options
+    for part in mail.content.subject, mail.content.html, mail.content.text:
+        if not part.isascii():
+            headers.encode(part, "the content")
     given = _person(options.from_address or sender.address, "options.from" if options.from_address else "the sender")
     reply_to = options.reply_to or sender.reply_to
     to = (job.recipient_name or "", _ascii(headers.wire_address(job.recipient_email, "recipient_email")))

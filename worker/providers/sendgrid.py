@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from worker.compose import Sender
+from worker.compose import Sender, check_attachment
 from worker.errors import ComposeError
 from worker.job import Accepted, Failed, Mail, Outcome, Refused, Unavailable, Unknown
 from worker.providers.api_mail import ApiMail, Person, api_mail
@@ -24,14 +24,17 @@ from worker.setting_types import Secret
 MOST_CALL_BYTES = 20_000_000
 MOST_RECIPIENTS = 1000
 MOST_CATEGORIES = 10
+MOST_CATEGORY_CHARACTERS = 255
 # A reset that is further away is a clock that is wrong.
 MOST_WAIT_SECONDS = 3600.0
 # What an entry takes beside its contents.
 ENTRY_BYTES = 500
 
 OK, PAYLOAD_TOO_LARGE, TOO_MANY, GATEWAY_TIMEOUT = (200, 202), 413, 429, 504
-BAD_REQUEST, FORBIDDEN, SERVER_ERROR = 400, 403, 500
+REDIRECTION, BAD_REQUEST, FORBIDDEN, SERVER_ERROR = 300, 400, 403, 500
 
+# What SendGrid refuses in a file's name.
+_NAME_BREAKERS = re.compile("[;,]")
 _FIELD = re.compile(r"personalizations[.\[](\d+)")
 
 
@@ -79,9 +82,8 @@ class SendGridApi:
         """See `calls.Api`."""
         parts = api_mail(mail, self._sender)
         goes_alone = not self._account.template_id or bool(mail.options.attachments)
-        categories = tuple(dict.fromkeys(mail.options.tags))
-        if len(categories) > MOST_CATEGORIES:
-            raise ComposeError(f"options.tags: SendGrid takes {MOST_CATEGORIES} categories, these are more")
+        categories = _categories(mail)
+        _check(mail, parts)
         group = _Group(parts.sender, parts.reply_to, categories, mail.job.seq if goes_alone else 0)
         size = ENTRY_BYTES + 2 * (len(mail.content.html) + len(mail.content.text))
         size += sum(len(file.content) for file in mail.options.attachments)
@@ -110,10 +112,11 @@ class SendGridApi:
         request.from_email = sg.From(group.sender[1], group.sender[0] or None)
         if group.reply_to:
             request.reply_to = sg.ReplyTo(group.reply_to[1], group.reply_to[0] or None)
-        for category in group.categories:
+        # The package inserts at the front, unless told otherwise; and an answer names places.
+        for category in reversed(group.categories):
             request.add_category(sg.Category(category))
-        for entry in entries:
-            request.add_personalization(self._personalization(entry))
+        for place, entry in enumerate(entries):
+            request.add_personalization(self._personalization(entry), place)
         only = entries[0].mail
         if self._account.template_id:
             request.template_id = self._account.template_id
@@ -122,11 +125,10 @@ class SendGridApi:
             for kind, text in (("text/plain", only.content.text), ("text/html", only.content.html)):
                 if text:
                     request.add_content(sg.Content(kind, text))
-        for file in only.options.attachments:
+        for file in reversed(only.options.attachments):
             disposition = "inline" if file.content_id else "attachment"
-            request.add_attachment(
-                sg.Attachment(file.content, file.filename, file.content_type, disposition, file.content_id)
-            )
+            name = _NAME_BREAKERS.sub("_", file.filename)
+            request.add_attachment(sg.Attachment(file.content, name, file.content_type, disposition, file.content_id))
         if self._account.is_sandbox:
             request.mail_settings = sg.MailSettings(sandbox_mode=sg.SandBoxMode(enable=True))
         built: dict[str, Any] = request.get()
@@ -155,6 +157,25 @@ class SendGridApi:
         self._http.close()
 
 
+def _categories(mail: Mail) -> tuple[str, ...]:
+    categories = tuple(dict.fromkeys(mail.options.tags))
+    if len(categories) > MOST_CATEGORIES:
+        raise ComposeError(f"options.tags: SendGrid takes {MOST_CATEGORIES} categories, these are more")
+    if not all(name.isascii() and 0 < len(name) <= MOST_CATEGORY_CHARACTERS for name in categories):
+        raise ComposeError(f"options.tags: SendGrid takes 1 to {MOST_CATEGORY_CHARACTERS} ASCII characters in each")
+    return categories
+
+
+def _check(mail: Mail, parts: ApiMail) -> None:
+    """Raise ComposeError for what would cost the other mails of a request another round."""
+    names = [name.lower() for name in parts.headers]
+    if len(set(names)) < len(names) or any(name.startswith("x-sg-") for name in names):
+        raise ComposeError("options.headers: SendGrid takes each name once, and none that begins with X-SG-")
+    for file in mail.options.attachments:
+        if not check_attachment(file):
+            raise ComposeError(f"options.attachments: SendGrid takes no empty file such as {file.filename!r}")
+
+
 def _refused_request(answer: HttpAnswer, entries: int) -> list[Verdict]:
     """The end of a request that was not taken. One 400 refuses all of it, because of those that it names."""
     said = _errors(answer)
@@ -176,8 +197,8 @@ def _refused_request(answer: HttpAnswer, entries: int) -> list[Verdict]:
 
 def _common_fate(answer: HttpAnswer, words: str) -> Outcome | None:
     """What the answer means for every mail of the request; None when it is about some of them."""
-    if answer.status == GATEWAY_TIMEOUT:
-        # A gateway that waited in vain for what it had passed on.
+    if answer.status == GATEWAY_TIMEOUT or answer.status < REDIRECTION:
+        # A gateway that waited in vain for what it had passed on; or a success of a kind that nobody has described.
         return Unknown(words)
     if answer.status == TOO_MANY:
         return Failed(words, is_providers_fault=True, retry_after_seconds=_wait_seconds(answer))
