@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from worker import cli_intake, cli_suppressions
+from worker.cli_output import print_json
 from worker.db import connect_once, failed_statement
 from worker.errors import EmailWorkerError, SettingsError
 from worker.settings import Settings, shown
@@ -60,7 +61,20 @@ def _parser() -> argparse.ArgumentParser:
     _template_parser(commands.add_parser("template", help="check, look at and store templates"))
     cli_intake.add_commands(commands)
     cli_suppressions.add_commands(commands)
+    _domain_parser(commands.add_parser("domain", help="what the DNS should say of a sender's domain"))
     return parser
+
+
+def _domain_parser(parser: argparse.ArgumentParser) -> None:
+    check = parser.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "check", help="the SPF, DKIM, DMARC and MX records that should be there, and those that are"
+    )
+    check.add_argument("domain", metavar="DOMAIN")
+    check.add_argument(
+        "--resolver", metavar="HOST", help="ask this name server, like 1.1.1.1; without it nobody is asked"
+    )
+    check.add_argument("--json", action="store_true", help="one JSON object a line")
+    check.set_defaults(run=_check_domain)
 
 
 def _template_parser(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +129,25 @@ def _config(parsed: argparse.Namespace, settings: Settings) -> None:
         case _:
             for name, value in shown(settings).items():
                 print(f"{name:32}{value}")
+
+
+def _check_domain(parsed: argparse.Namespace, settings: Settings) -> None:
+    from worker.domain_check import check_domain, resolver
+
+    domain = parsed.domain.lower().rstrip(".")
+    findings = check_domain(domain, settings, resolver(parsed.resolver) if parsed.resolver else None)
+    if parsed.json:
+        print_json(finding._asdict() for finding in findings)
+    else:
+        marks = {True: "ok", False: "WRONG", None: "should be"}
+        for finding in findings:
+            print(f"{marks[finding.is_right]:10}{finding.what}: {finding.name} {finding.kind}")
+            if finding.is_right is not True:
+                print(f"          should be like  {finding.example}")
+            for text in finding.found:
+                print(f"          is              {text}")
+    if any(finding.is_right is False for finding in findings):
+        sys.exit(1)
 
 
 def _lint(parsed: argparse.Namespace, settings: Settings) -> None:
