@@ -4,11 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 
+import structlog
+
 from redis_ingest.list_road import ListRoad
 from redis_ingest.stream_road import StreamRoad
 from worker.ingestor_process import run_process
 from worker.patience import STOP_SECONDS
 from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -28,6 +32,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     threads = [threading.Thread(target=travel, args=(road.run,), daemon=True) for road in roads]
     for thread in threads:
         thread.start()
+    stream = settings.redis_stream_email_jobs
+    log.info("started", list=settings.redis_list_email_jobs, stream=stream or None, redis_db=settings.redis_db)
     # In pieces: signals are handled between them.
     while not stop.wait(0.2):
         pass
@@ -38,6 +44,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         thread.join()
     if failures:
         raise failures[0]
+    log.info("stopped")
 
 
 def _join(threads: list[threading.Thread], seconds: float) -> None:

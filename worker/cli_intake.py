@@ -119,8 +119,8 @@ def _list_rejects(parsed: argparse.Namespace, settings: Settings) -> None:
     if parsed.json:
         print_json(line._asdict() for line in found)
         return
-    rows = [(str(r.id), moment(r.received_at), f"{r.bytes:,}", r.position, r.error) for r in found]
-    print_table(("number", "received", "bytes", "position", "what is wrong"), rows, "no rejects")
+    rows = [(str(r.id), moment(r.received_at), f"{r.bytes:,}", r.source, r.position, r.error) for r in found]
+    print_table(("number", "received", "bytes", "source", "position", "what is wrong"), rows, "no rejects")
 
 
 def _show_reject(parsed: argparse.Namespace, settings: Settings) -> None:

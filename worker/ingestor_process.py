@@ -5,6 +5,9 @@ import sys
 import threading
 from collections.abc import Callable
 
+import psycopg
+
+from worker.db import failed_statement
 from worker.errors import EmailWorkerError, SettingsError
 from worker.log import configure_logging
 from worker.settings import Settings
@@ -13,6 +16,10 @@ from worker.settings_loading import load_settings
 
 def run_process(name: str, run: Callable[[Settings, threading.Event], None]) -> None:
     """Run until SIGTERM or SIGINT sets the event: exit status 0 then, 1 when it cannot go on, 2 for wrong settings."""
+    if len(sys.argv) > 1:
+        sys.exit(
+            _complain(name, "takes no arguments: it is set by environment variables, see docs/configuration.md", 2)
+        )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -24,6 +31,9 @@ def run_process(name: str, run: Callable[[Settings, threading.Event], None]) -> 
         sys.exit(_complain(name, f"wrong settings\n{error}", 2))
     except EmailWorkerError as error:
         sys.exit(_complain(name, str(error), 1))
+    except psycopg.Error as error:
+        # A schema that is not there, above all.
+        sys.exit(_complain(name, str(failed_statement(error)), 1))
 
 
 def _complain(name: str, text: str, status: int) -> int:

@@ -161,3 +161,19 @@ def test_a_taker_can_be_stopped_while_postgres_is_frozen(frail_site: Site, frail
         eventually(lambda: frail_site.in_hand() == [], "nothing is in hand")
         _stop(taker)
     assert frail_site.keys() == []
+
+
+def test_a_database_without_a_schema_is_one_line(site: Site, db: Connection) -> None:
+    """The taker ends with what to do, and the message stays for the next one."""
+    db.execute("ALTER TABLE email_jobs RENAME TO not_yet")
+    site.push(message("waits"))
+    with site.taker() as taker:
+        assert taker.process.wait(30) == 1
+        text = taker.log_text()
+    said = [line for line in text.splitlines() if line.startswith("redis_ingest: ")]
+    assert len(said) == 1
+    assert said[0].endswith("Run: email-worker migrate")
+    assert "Traceback" not in text
+    db.execute("ALTER TABLE not_yet RENAME TO email_jobs")
+    with site.taker():
+        eventually(lambda: job_ids(db) == ["waits"], "the next taker has it")
