@@ -76,7 +76,7 @@ def read_list(raw: bytes, default: Suppression) -> list[Suppression]:
         raise BadSuppression(f"not UTF-8 (byte {error.start})") from None
     lines = csv.reader(io.StringIO(text, newline=""))
     columns: Sequence[str] = COLUMNS[:1]
-    found: dict[tuple[str, str], Suppression] = {}
+    found: dict[tuple[str, str, str], Suppression] = {}
     wrong: list[str] = []
     for fields in lines:
         if not any(field.strip() for field in fields):
@@ -86,11 +86,15 @@ def read_list(raw: bytes, default: Suppression) -> list[Suppression]:
             wrong += [f"line 1: unknown column {name!r}" for name in columns if name not in COLUMNS]
             continue
         try:
+            if len(fields) > len(columns):
+                raise BadSuppression(
+                    f"{len(fields)} fields where there are {len(columns)} columns: is a header missing?"
+                )
             entry = make_suppression(dict(zip(columns, fields, strict=False)), default)
         except BadSuppression as error:
             wrong.append(f"line {lines.line_num}: {error}")
         else:
-            found[entry.address.lower(), entry.scope] = entry
+            found[entry.address.lower(), entry.scope, entry.reason] = entry
     if wrong:
         more = [f"and {len(wrong) - MOST_TOLD} more"] if len(wrong) > MOST_TOLD else []
         raise BadSuppression("\n".join([*wrong[:MOST_TOLD], *more]))

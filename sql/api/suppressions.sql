@@ -17,7 +17,8 @@ DECLARE
     m integer;
     point integer;
 BEGIN
-    IF label ~ '^[\x01-\x7f]*$' THEN
+    -- No domain has longer parts, and the work grows with the square of the length.
+    IF label ~ '^[\x01-\x7f]*$' OR length(label) > 63 THEN
         RETURN label;
     END IF;
     IF b > 0 THEN
@@ -66,9 +67,14 @@ CREATE OR REPLACE FUNCTION email_foreign_address(address text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT normalize(lower(substr(address, 1, length(address) - length(part.domain))), NFC) || (
         SELECT string_agg(email_punycode(label), '.' ORDER BY i)
-        FROM regexp_split_to_table(lower(normalize(part.domain, NFKC)), '[.。]') WITH ORDINALITY AS l (label, i)
+        FROM regexp_split_to_table(lower(normalize(part.seen, NFKC)), '[.。]') WITH ORDINALITY AS l (label, i)
     )
-    FROM (SELECT substring(address FROM '[^@]*$') AS domain) AS part
+    -- What UTS 46 ignores in a domain: soft hyphen, zero width space, word joiner, byte order mark, variation selectors.
+    FROM (
+        SELECT
+            substring(address FROM '[^@]*$') AS domain,
+            regexp_replace(substring(address FROM '[^@]*$'), '[\u00ad\u200b\u2060\ufeff\ufe00-\ufe0f]', '', 'g') AS seen
+    ) AS part
 $$;
 
 COMMENT ON FUNCTION email_foreign_address(text) IS 'The part of email_normal_address() for addresses with other than ASCII letters.
@@ -103,13 +109,12 @@ CREATE OR REPLACE FUNCTION email_suppress(
     expires_at timestamptz DEFAULT NULL
 ) RETURNS boolean
 LANGUAGE sql AS $$
-    -- A hard bounce or a complaint is not made less by what is said later.
     INSERT INTO email_suppressions AS s (address, scope, reason, source, expires_at)
     VALUES (email_normal_address(trim($1)), $3, $2, $4, $5)
     ON CONFLICT ON CONSTRAINT email_suppressions_pkey DO UPDATE
-    SET reason = least(s.reason, excluded.reason),
-        source = excluded.source,
+    SET source = excluded.source,
         expires_at = CASE
+            WHEN s.expires_at <= clock_timestamp() THEN excluded.expires_at
             WHEN s.expires_at IS NULL OR excluded.expires_at IS NULL THEN NULL
             ELSE greatest(s.expires_at, excluded.expires_at)
         END

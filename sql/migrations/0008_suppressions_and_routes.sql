@@ -1,6 +1,6 @@
 -- Who may be written to, and by which way out.
 
--- The strongest first: what is said later makes an entry no weaker.
+-- Side by side for one address: what is said later makes nothing weaker.
 CREATE TYPE email_suppression_reason AS ENUM ('hard_bounce', 'complaint', 'manual', 'unsubscribe');
 
 CREATE TABLE email_suppressions (
@@ -10,7 +10,7 @@ CREATE TABLE email_suppressions (
     source text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz,
-    PRIMARY KEY (address, scope),
+    PRIMARY KEY (address, scope, reason),
     CONSTRAINT "scope must be all or a category of email_types"
     CHECK (scope IN ('all', 'booking', 'payment', 'account', 'marketing', 'system')),
     CONSTRAINT "address must be one address, like ann@example.com"

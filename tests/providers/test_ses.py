@@ -7,6 +7,7 @@ limits, and its signature.
 import json
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 
 from lab.ses_conduct import (
@@ -75,6 +76,9 @@ async def server() -> AsyncIterator[SesServer]:
 
 async def deliver(server: SesServer, mails: Sequence[Mail], seconds: float = 10.0, **options: object) -> Outcomes:
     """Send these with a provider of their own, and look for the secret in everything that it says."""
+    is_ours = options.pop("is_our_sender", True)
+    for mail in mails if is_ours else ():
+        mail.options = msgspec.structs.replace(mail.options, from_address=None)
     provider = make_provider(server, **options)  # type: ignore[arg-type]
     try:
         outcomes = await send(provider, mails, RecordingHandOver(seconds=seconds))
@@ -252,3 +256,17 @@ def of_one_sender(count: int, first: int = 1) -> list[Mail]:
 def numbers(request: Request) -> set[int]:
     """The mails in a request."""
     return {seq_of_entry(entry) for entry in request.entries}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [all_entries("MAIL_FROM_DOMAIN_NOT_VERIFIED"), Refusal("MailFromDomainNotVerifiedException")],
+    ids=["status", "exception"],
+)
+async def test_a_producers_sender_is_no_fault_of_the_provider(server: SesServer, act: Act) -> None:
+    """A job that names a sender of its own costs itself a retry, and the provider nothing."""
+    server.conduct = lambda _: act
+    outcomes = await deliver(server, make_mails(2), is_our_sender=False)
+    assert [isinstance(outcome, Failed) and not outcome.is_providers_fault for outcome in outcomes.values()] == [
+        True
+    ] * 2

@@ -44,12 +44,25 @@ def test_exactly_one_probe_goes_when_it_is_half_open() -> None:
     assert breaker.allowance(10) == 0
     clock.now += 0.1
     assert [breaker.allowance(10) for _ in range(3)] == [1, 0, 0]
-    breaker.failed("still not")
+    breaker.failed("still not", is_probe=True)
+    breaker.probe_ended()
     assert breaker.allowance(10) == 0
     clock.now += 30
     assert breaker.allowance(10) == 1
-    breaker.succeeded()
+    breaker.succeeded(is_probe=True)
+    breaker.probe_ended()
     assert (breaker.state, breaker.allowance(10)) == (BreakerState.CLOSED, 10)
+
+
+def test_only_the_probe_decides() -> None:
+    """Answers of what went out before neither close it, nor open it again, nor let a second probe through."""
+    breaker, clock = make_breaker(1)
+    breaker.failed("no")
+    clock.now += 30
+    assert breaker.allowance(10) == 1
+    breaker.succeeded()
+    breaker.failed("late")
+    assert (breaker.state, breaker.allowance(10)) == (BreakerState.HALF_OPEN, 0)
 
 
 def test_a_probe_that_comes_back_without_an_answer_leaves_room_for_another() -> None:
@@ -58,7 +71,7 @@ def test_a_probe_that_comes_back_without_an_answer_leaves_room_for_another() -> 
     breaker.failed("no")
     clock.now += 30
     assert breaker.allowance(1) == 1
-    breaker.untold()
+    breaker.probe_ended()
     assert breaker.allowance(1) == 1
 
 
@@ -89,34 +102,36 @@ def test_a_breaker_of_no_failures_never_opens() -> None:
     assert breaker.allowance(5) == 5
 
 
-ACTS = st.lists(st.sampled_from(["ask", "good", "bad", "out", "untold", "wait"]), max_size=60)
+ACTS = st.lists(st.sampled_from(["ask", "good", "bad", "out", "stranger", "back", "wait"]), max_size=60)
 
 
 @given(acts=ACTS)
 def test_never_more_than_one_probe(acts: list[str]) -> None:
-    """Whatever happens, between opening and closing at most one mail is on its way."""
+    """Whatever happens, one mail at most is on its way as a probe."""
     breaker, clock = make_breaker(2)
-    probes = 0
+    is_out = False
     for act in acts:
         match act:
             case "ask":
                 state = breaker.state
                 allowed = breaker.allowance(7)
-                assert allowed == {BreakerState.CLOSED: 7, BreakerState.OPEN: 0}.get(state, allowed)
+                assert allowed in {BreakerState.CLOSED: (7,), BreakerState.OPEN: (0,)}.get(state, (0, 1))
                 if state is BreakerState.HALF_OPEN:
-                    probes += allowed
-                    assert probes <= 1
+                    assert allowed == (0 if is_out else 1)
+                    is_out = True
             case "wait":
                 clock.now += 30
-            case "good":
+            case "stranger":
                 breaker.succeeded()
-                probes = 0
-            case "bad":
                 breaker.failed("no")
-                probes = 0
             case "out":
                 breaker.is_out("out", 0.0)
-                probes = 0
+            case _ if is_out:
+                if act == "good":
+                    breaker.succeeded(is_probe=True)
+                elif act == "bad":
+                    breaker.failed("no", is_probe=True)
+                breaker.probe_ended()
+                is_out = False
             case _:
-                breaker.untold()
-                probes = 0
+                pass

@@ -68,19 +68,18 @@ class Breaker:
         self._probe_is_out = True
         return 1
 
-    def succeeded(self) -> None:
+    def succeeded(self, *, is_probe: bool = False) -> None:
         """The provider did its work."""
         self._failures = 0
         # An answer to what went out before it opened proves nothing.
-        if self._probe_is_out and self._state is BreakerState.HALF_OPEN:
+        if is_probe and self.state is BreakerState.HALF_OPEN:
             self._state = BreakerState.CLOSED
-            self._probe_is_out = False
             log.info("the provider works again", provider=self._provider)
 
-    def failed(self, why: str) -> None:
+    def failed(self, why: str, *, is_probe: bool = False) -> None:
         """The provider failed by its own fault, or was too slow."""
         self._failures += 1
-        if self._probe_is_out or (self._state is BreakerState.CLOSED and self._failures >= self._most_failures):
+        if is_probe or (self._state is BreakerState.CLOSED and self._failures >= self._most_failures):
             self._open(why, self._open_seconds)
 
     def is_out(self, why: str, seconds: float) -> None:
@@ -88,8 +87,8 @@ class Breaker:
         if self._state is not BreakerState.OPEN:
             self._open(why, max(self._open_seconds, seconds))
 
-    def untold(self) -> None:
-        """The probe came back without an answer: the next one may go."""
+    def probe_ended(self) -> None:
+        """The probe is back, with an answer or without: when it is time, the next one may go."""
         self._probe_is_out = False
 
     def _open(self, why: str, seconds: float) -> None:
@@ -98,7 +97,6 @@ class Breaker:
         if self._state is BreakerState.CLOSED:
             self._opened_at = self._wall_clock()
         self._state = BreakerState.OPEN
-        self._probe_is_out = False
         self._failures = 0
         self._closed_until = self._clock() + seconds
         log.warning("the provider is left alone", provider=self._provider, seconds=round(seconds), reason=why)

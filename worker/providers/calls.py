@@ -76,13 +76,15 @@ class CalledProvider:
     async def send(self, mails: Sequence[Mail], hand_over: HandOver) -> None:
         """Send these; see the contract."""
         calls = deque(self._calls(mails, hand_over))
-        tasks: list[asyncio.Task[None]] = []
+        tasks: dict[asyncio.Task[None], list[Entry]] = {}
+        begun: set[int] = set()
         try:
             async with asyncio.timeout_at(hand_over.deadline):
                 while calls and hand_over.may_go():
                     await self._window.take(1, is_urgent=hand_over.is_urgent)
-                    call = self._hand_over(calls.popleft(), hand_over)
-                    tasks.append(asyncio.create_task(call, name=f"call {self.name}"))
+                    entries = calls.popleft()
+                    call = self._hand_over(entries, hand_over, begun)
+                    tasks[asyncio.create_task(call, name=f"call {self.name}")] = entries
                 await asyncio.gather(*tasks)
         except TimeoutError:
             pass
@@ -93,6 +95,12 @@ class CalledProvider:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for entries in tasks.values():
+                if id(entries) not in begun:
+                    # Cancelled in the turn of the loop in which it was made.
+                    self._window.give(1)
+                    for entry in entries:
+                        hand_over.answer(entry.mail, NotSent(TOO_LATE))
 
     def _calls(self, mails: Sequence[Mail], hand_over: HandOver) -> Iterator[list[Entry]]:
         """The mails in the service's words, grouped into calls."""
@@ -120,8 +128,9 @@ class CalledProvider:
         if portion:
             yield portion
 
-    async def _hand_over(self, entries: list[Entry], hand_over: HandOver) -> None:
+    async def _hand_over(self, entries: list[Entry], hand_over: HandOver, begun: set[int]) -> None:
         """Journal and send one call's mails; holds a place in the window."""
+        begun.add(id(entries))
         waiting = {entry.mail.job.seq: entry for entry in entries}
         try:
             admitted = {mail.job.seq for mail in await hand_over.admit([entry.mail for entry in entries])}
@@ -158,6 +167,8 @@ class CalledProvider:
             return await asyncio.shield(asyncio.wrap_future(call)), False
         except asyncio.CancelledError:
             is_cut_off.set()
+            if call.done() and not call.cancelled():
+                return call.result(), True
             # A call that no thread has begun can be taken back.
             outcome: Outcome = NotSent(TOO_LATE) if call.cancel() else Unknown(_CUT_OFF)
             return [outcome] * len(entries), True

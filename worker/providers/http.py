@@ -5,14 +5,13 @@ request: what was written once may have been taken.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from worker.errors import AnswerLost, ProviderUnreachable
 
 CONNECT_SECONDS = 10.0
-# What a TLS handshake fails with. Any other trouble with TLS may come after the request.
-_HANDSHAKE = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "HANDSHAKE", "ALERT_PROTOCOL_VERSION")
 # Text of an answer that is worth keeping.
 MOST_ANSWER_BYTES = 1_000_000
 
@@ -29,9 +28,7 @@ class HttpPool:
     """Connections that are kept alive between requests, `connections` at most to a host."""
 
     def __init__(self, connections: int) -> None:
-        import urllib3
-
-        self._manager = urllib3.PoolManager(num_pools=4, maxsize=connections, retries=False)
+        self._manager = _pool_manager(connections)
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_seconds: float
@@ -49,10 +46,6 @@ class HttpPool:
             answer.release_conn()
         except (trouble.NewConnectionError, trouble.ConnectTimeoutError, trouble.ProxyError) as error:
             raise ProviderUnreachable(f"no connection to {_host(url)}: {_words(error)}") from None
-        except trouble.SSLError as error:
-            if any(word in str(error).upper() for word in _HANDSHAKE):
-                raise ProviderUnreachable(f"no TLS with {_host(url)}: {_words(error)}") from None
-            raise AnswerLost(f"no answer from {_host(url)}: {_words(error)}") from None
         except (trouble.LocationValueError, UnicodeError) as error:
             raise ProviderUnreachable(f"{_host(url)} is no address to connect to: {_words(error)}") from None
         except trouble.ReadTimeoutError:
@@ -64,6 +57,26 @@ class HttpPool:
     def close(self) -> None:
         """Let go of the idle connections; those at work end with their requests."""
         self._manager.clear()
+
+
+def _pool_manager(connections: int) -> Any:
+    """urllib3's pools, with connections that say it when they could not be opened, their TLS handshake included."""
+    import urllib3
+    from urllib3 import connection, connectionpool
+
+    class Connection(connection.HTTPSConnection):
+        def connect(self) -> None:
+            try:
+                super().connect()
+            except (OSError, urllib3.exceptions.HTTPError) as error:
+                raise ProviderUnreachable(f"no connection to {self.host}: {_words(error)}") from None
+
+    class Pool(connectionpool.HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    manager = urllib3.PoolManager(num_pools=4, maxsize=connections, retries=False)
+    manager.pool_classes_by_scheme = {"http": connectionpool.HTTPConnectionPool, "https": Pool}
+    return manager
 
 
 def _host(url: str) -> str:

@@ -51,7 +51,7 @@ class Router:
 
     def _chain_of(self, mail: Mail) -> Chain:
         """The providers for a mail, in turn: a retry begins with one that did not fail last."""
-        chain = tuple(name for name in mail.route if name in self._providers) or self._chain
+        chain = tuple(dict.fromkeys(name for name in mail.route if name in self._providers)) or self._chain
         failed_last = mail.job.provider
         if mail.job.retry_count and len(chain) > 1 and chain[0] == failed_last:
             return (*chain[1:], failed_last)
@@ -61,10 +61,15 @@ class Router:
         """The breaker of a provider."""
         return self._breakers[name]
 
-    async def call(self, name: str, mails: Sequence[Mail], hand_over: HandOver) -> None:
+    async def call(self, name: str, mails: Sequence[Mail], hand_over: HandOver, *, is_probe: bool) -> None:
         """Send by one provider, under the eyes of its breaker."""
-        guarded = _Guarded(hand_over, self._breakers[name], self._slow_seconds)
-        await self._providers[name].send(mails, guarded)
+        breaker = self._breakers[name]
+        guarded = _Guarded(hand_over, breaker, self._slow_seconds, is_probe=is_probe)
+        try:
+            await self._providers[name].send(mails, guarded)
+        finally:
+            if is_probe:
+                breaker.probe_ended()
 
     async def close(self) -> None:
         """Close all providers."""
@@ -90,28 +95,29 @@ class _Journey:
     async def _offer(self, chain: Chain, mails: list[Mail]) -> None:
         name, further = chain[0], chain[1:]
         breaker = self._router.breaker(name)
+        is_probe = breaker.state is BreakerState.HALF_OPEN
         allowed = breaker.allowance(len(mails))
         going, held = mails[:allowed], mails[allowed:]
         if not held:
-            await self._try(name, further, going)
+            await self._try(name, further, going, is_probe=is_probe)
         elif not going:
             await self._pass_over(name, further, held)
         elif further:
             # Nobody waits for the probe where another provider works.
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._try(name, further, going))
+                tasks.create_task(self._try(name, further, going, is_probe=is_probe))
                 tasks.create_task(self._pass_over(name, further, held))
         else:
-            await self._try(name, further, going)
+            await self._try(name, further, going, is_probe=is_probe)
             if breaker.state is BreakerState.CLOSED:
                 await self._try(name, further, held)
             else:
                 await self._pass_over(name, further, held)
 
-    async def _try(self, name: str, further: Chain, mails: list[Mail]) -> None:
+    async def _try(self, name: str, further: Chain, mails: list[Mail], *, is_probe: bool = False) -> None:
         for mail in mails:
             mail.reason = f"{mail.reason}; fallback {name}" if mail.reason else f"primary {name}"
-        await self._router.call(name, mails, self._hand_over(name))
+        await self._router.call(name, mails, self._hand_over(name), is_probe=is_probe)
         if further and (left := [mail for mail in mails if self._falls_back(mail)]):
             await self._offer(further, left)
 
@@ -155,13 +161,14 @@ def _providers_fault(outcome: Outcome | None) -> str | None:
 class _Guarded:
     """A passage under the eyes of a breaker: it learns of each answer, and shuts the way while it is open."""
 
-    def __init__(self, passage: HandOver, breaker: Breaker, slow_seconds: float) -> None:
+    def __init__(self, passage: HandOver, breaker: Breaker, slow_seconds: float, *, is_probe: bool) -> None:
         self.deadline = passage.deadline
         self.is_urgent = passage.is_urgent
         self.may_go = passage.may_go
         self._passage = passage
         self._breaker = breaker
         self._slow_seconds = slow_seconds
+        self._is_probe = is_probe
         self._time = asyncio.get_running_loop().time
         self._since: dict[int, float] = {}
 
@@ -175,8 +182,6 @@ class _Guarded:
         now = self._time()
         for mail in admitted:
             self._since[mail.job.seq] = now
-        if not admitted:
-            self._breaker.untold()
         return admitted
 
     def answer(self, mail: Mail, outcome: Outcome) -> None:
@@ -186,14 +191,16 @@ class _Guarded:
             case Accepted():
                 since = self._since.get(mail.job.seq)
                 if since is not None and (took := self._time() - since) > self._slow_seconds:
-                    self._breaker.failed(f"an answer took {took:.1f} s")
+                    self._breaker.failed(f"an answer took {took:.1f} s", is_probe=self._is_probe)
                 else:
-                    self._breaker.succeeded()
+                    self._breaker.succeeded(is_probe=self._is_probe)
             case Refused() | Failed(_, False, _):
-                self._breaker.succeeded()
+                # What was never admitted was refused by ourselves, and says nothing about the provider.
+                if mail.job.seq in self._since:
+                    self._breaker.succeeded(is_probe=self._is_probe)
             case Failed(words, True, _) | Unknown(words):
-                self._breaker.failed(words)
+                self._breaker.failed(words, is_probe=self._is_probe)
             case Unavailable(reason, seconds):
                 self._breaker.is_out(reason, seconds)
             case NotSent():
-                self._breaker.untold()
+                pass

@@ -94,14 +94,14 @@ class SendGridApi:
         answer = self._http.request(
             "POST",
             f"{self._account.url.rstrip('/')}/v3/mail/send",
-            {"Authorization": f"Bearer {self._account.api_key.reveal()}", "Content-Type": "application/json"},
+            {"Authorization": f"Bearer {self._account.api_key.reveal().strip()}", "Content-Type": "application/json"},
             msgspec.json.encode(self._request(entries)),
             timeout_seconds,
         )
         if answer.status in OK:
             message_id = answer.headers.get("x-message-id", "")
             return [Accepted(message_id, f"{answer.status} {message_id}".strip())] * len(entries)
-        return _refused_request(answer, len(entries))
+        return _refused_request(answer, len(entries), is_our_sender=entries[0].mail.options.from_address is None)
 
     def _request(self, entries: Sequence[Entry]) -> dict[str, Any]:
         """The request's JSON, built by SendGrid's own package."""
@@ -176,11 +176,11 @@ def _check(mail: Mail, parts: ApiMail) -> None:
             raise ComposeError(f"options.attachments: SendGrid takes no empty file such as {file.filename!r}")
 
 
-def _refused_request(answer: HttpAnswer, entries: int) -> list[Verdict]:
+def _refused_request(answer: HttpAnswer, entries: int, *, is_our_sender: bool) -> list[Verdict]:
     """The end of a request that was not taken. One 400 refuses all of it, because of those that it names."""
     said = _errors(answer)
     words = f"{answer.status} {'; '.join(error.message for error in said)}".strip()
-    everybody: Verdict = _common_fate(answer, words)
+    everybody: Verdict = _common_fate(answer, words, is_our_sender=is_our_sender)
     if everybody is not None:
         return [everybody] * entries
     if entries == 1:
@@ -195,7 +195,7 @@ def _refused_request(answer: HttpAnswer, entries: int) -> list[Verdict]:
     return verdicts
 
 
-def _common_fate(answer: HttpAnswer, words: str) -> Outcome | None:
+def _common_fate(answer: HttpAnswer, words: str, *, is_our_sender: bool) -> Outcome | None:
     """What the answer means for every mail of the request; None when it is about some of them."""
     if answer.status == GATEWAY_TIMEOUT or answer.status < REDIRECTION:
         # A gateway that waited in vain for what it had passed on; or a success of a kind that nobody has described.
@@ -205,7 +205,8 @@ def _common_fate(answer: HttpAnswer, words: str) -> Outcome | None:
     if answer.status >= SERVER_ERROR:
         return Failed(words, is_providers_fault=True)
     if answer.status == FORBIDDEN and "from address" in words.lower():
-        return Failed(words, is_providers_fault=True)
+        # A producer's sender is no fault of the provider: its mails alone pay for it.
+        return Failed(words, is_providers_fault=is_our_sender)
     if "credits exceeded" in words.lower() or answer.status not in (BAD_REQUEST, PAYLOAD_TOO_LARGE):
         # A key that is none, a host that is another: no mail's fault.
         return Unavailable(words)
@@ -213,7 +214,7 @@ def _common_fate(answer: HttpAnswer, words: str) -> Outcome | None:
     if "template_id" in fields:
         return Unavailable(words)
     if "from" in fields:
-        return Failed(words, is_providers_fault=True)
+        return Failed(words, is_providers_fault=is_our_sender)
     return None
 
 

@@ -44,6 +44,7 @@ _BUSY = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttlin
 _ABOUT_A_MAIL = frozenset({"MessageRejected", "BadRequestException", "ValidationException"})
 # Said of an identity, and so of the account's set-up, not of the mail.
 _UNVERIFIED = "not verified"
+_UNVERIFIED_STATUSES = ("MAIL_FROM_DOMAIN_NOT_VERIFIED", "MailFromDomainNotVerified")
 GATEWAY_TIMEOUT = 504
 PAYLOAD_TOO_LARGE = 413
 SERVER_ERROR = 500
@@ -65,6 +66,7 @@ class _Group(msgspec.Struct, frozen=True):
     sender: str
     reply_to: str
     is_raw: bool
+    is_our_sender: bool
     number: int = 0  # Raw mails go alone.
 
 
@@ -90,7 +92,7 @@ class SesApi:
         account = self._account
         session = boto3.Session(
             aws_access_key_id=account.access_key or None,
-            aws_secret_access_key=account.secret_key.reveal() or None,
+            aws_secret_access_key=account.secret_key.reveal().strip() or None,
             region_name=account.region,
         )
         client = session.client(
@@ -115,10 +117,11 @@ class SesApi:
         tags = [{"Name": "attempt", "Value": parts.attempt_id}]
         data = template_data(mail.content)
         people = 1 + len(parts.cc) + len(parts.bcc)
+        is_ours = mail.options.from_address is None
         if _must_be_raw(mail, parts, data):
             content = self._composer.compose(mail, eight_bit=False).content
             raw = {"Destination": destination, "Content": {"Raw": {"Data": content}}, "EmailTags": tags}
-            return Entry(mail, _Group(sender, reply_to, True, mail.job.seq), raw, len(content), people)
+            return Entry(mail, _Group(sender, reply_to, True, is_ours, mail.job.seq), raw, len(content), people)
         bulk = {
             "Destination": destination,
             "ReplacementTags": tags,
@@ -126,7 +129,7 @@ class SesApi:
             "ReplacementHeaders": [{"Name": name, "Value": value} for name, value in parts.headers.items()],
         }
         size = ENTRY_BYTES * (people + len(parts.headers) // 4) + _wire_size(data)
-        return Entry(mail, _Group(sender, reply_to, False), bulk, size, people)
+        return Entry(mail, _Group(sender, reply_to, False, is_ours), bulk, size, people)
 
     def call(self, entries: Sequence[Entry], timeout_seconds: float) -> list[Verdict]:
         """See `calls.Api`."""
@@ -148,14 +151,14 @@ class SesApi:
                 BulkEmailEntries=[entry.payload for entry in entries],
             )
         except ClientError as error:
-            return _refused_call(error.response, len(entries))
+            return _refused_call(error.response, len(entries), is_our_sender=group.is_our_sender)
         except BotoCoreError as error:
             # Before anything was sent: no credentials, no region, an endpoint that is none.
             return [Unavailable(f"SES cannot be called: {error}")] * len(entries)
         results = answer["BulkEmailEntryResults"]
         if len(results) != len(entries):
             raise AnswerLost(f"SES answered for {len(results)} of {len(entries)} mails")
-        return [_entry_outcome(result) for result in results]
+        return [_entry_outcome(result, is_our_sender=group.is_our_sender) for result in results]
 
     def _send(self, request: "AWSPreparedRequest", **_: Any) -> "AWSResponse":
         """botocore's request over our own connection."""
@@ -203,10 +206,12 @@ def _must_be_raw(mail: Mail, parts: ApiMail, data: str) -> bool:
     )
 
 
-def _entry_outcome(result: dict[str, str]) -> Outcome:
+def _entry_outcome(result: dict[str, str], *, is_our_sender: bool) -> Outcome:
     """One entry's end, by BulkEmailStatus."""
     status = result.get("Status", "")
     words = f"{status}: {result['Error']}" if result.get("Error") else status
+    if not is_our_sender and _is_unverified(words):
+        return Failed(words, is_providers_fault=False)
     if status == "SUCCESS":
         return Accepted(result.get("MessageId", ""), words)
     if status in _REFUSED and _UNVERIFIED not in words:
@@ -217,7 +222,11 @@ def _entry_outcome(result: dict[str, str]) -> Outcome:
     return Unavailable(words)
 
 
-def _refused_call(response: dict[str, Any], entries: int) -> list[Verdict]:
+def _is_unverified(words: str) -> bool:
+    return _UNVERIFIED in words or words.startswith(_UNVERIFIED_STATUSES)
+
+
+def _refused_call(response: dict[str, Any], entries: int, *, is_our_sender: bool) -> list[Verdict]:
     """A call's end by exception: nothing of it was taken."""
     code = response.get("Error", {}).get("Code", "")
     words = f"{code}: {response.get('Error', {}).get('Message', '')}".removesuffix(": ")
@@ -226,6 +235,9 @@ def _refused_call(response: dict[str, Any], entries: int) -> list[Verdict]:
     if status == GATEWAY_TIMEOUT:
         # A gateway that waited in vain for what it had passed on.
         outcome = Unknown(words)
+    elif not is_our_sender and _is_unverified(words):
+        # A producer's sender, not the account: its mails alone pay for it.
+        outcome = Failed(words, is_providers_fault=False)
     elif status >= SERVER_ERROR or code in _BUSY:
         outcome = Failed(words, is_providers_fault=True)
     elif (code in _ABOUT_A_MAIL or status == PAYLOAD_TOO_LARGE) and _UNVERIFIED not in words:
