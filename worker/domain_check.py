@@ -94,13 +94,14 @@ def resolver(address: str) -> LookUp:
     import dns.exception
     import dns.resolver
 
-    host, _, port = address.partition(":")
+    # Several colons are an IPv6 address.
+    host, _, port = address.partition(":") if address.count(":") == 1 else (address, "", "")
     asked = dns.resolver.Resolver(configure=False)
     try:
         asked.nameservers = [host]
+        asked.port = int(port or 53)
     except ValueError:
         raise EmailWorkerError(f"{address!r} is not the address of a name server, like 1.1.1.1") from None
-    asked.port = int(port or 53) if (port or "53").isdecimal() else 53
     asked.lifetime = ANSWER_SECONDS
 
     def look_up(name: str, kind: str) -> list[str]:

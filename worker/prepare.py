@@ -73,7 +73,9 @@ async def prepare(
     edition = await catalog.edition(connection, jobs)
     unsendable: list[Unsendable] = []
     ready: list[_Ready] = []
-    for job in jobs:
+    for claimed in jobs:
+        # Before anything can fail: what the journal knows of a job is judged by its type's retries too.
+        job = _with_retries(claimed, edition.policy(claimed))
         try:
             item = await _look_at(connection, job, edition, audience)
         except TemplateError as error:
@@ -97,11 +99,10 @@ async def prepare(
 
 
 async def _look_at(
-    connection: AsyncConnection[Any], claimed: Job, edition: Edition, audience: Audience
+    connection: AsyncConnection[Any], job: Job, edition: Edition, audience: Audience
 ) -> _Ready | Unsendable:
     """What a job's rendering needs, or why it is not rendered. Raises what its template or its options raise."""
-    policy = edition.policy(claimed)
-    job = _with_retries(claimed, policy)
+    policy, route = edition.policy(job), edition.route(job)
     if job.is_expired:
         return Unsendable(job, job.attempt_no + 1, Status.EXPIRED, "expired before it could be sent")
     if job.suppressions:
@@ -114,7 +115,7 @@ async def _look_at(
         if turned is None:
             return Unsendable(job, job.attempt_no + 1, Status.SUPPRESSED, _NOT_ALLOWED)
         job, options = turned
-    return _Ready(job, edition.template(job), options, policy.opt_out, edition.route(claimed))
+    return _Ready(job, edition.template(job), options, policy.opt_out, route)
 
 
 def _dead(job: Job, error: str) -> Unsendable:

@@ -117,11 +117,12 @@ def test_what_is_wrong_is_named(
     assert [line["what"] for line in found if not line["is_right"]] == [what]
 
 
-def test_a_name_server_that_is_none_is_one_line(check: Callable[..., Ended]) -> None:
-    """A mistake in words."""
-    ended = check("--resolver", "nowhere at all")
+@pytest.mark.parametrize("address", ["nowhere at all", "127.0.0.1:dns"])
+def test_a_name_server_that_is_none_is_one_line(check: Callable[..., Ended], address: str) -> None:
+    """A mistake in words; a port that is none is not silently another."""
+    ended = check("--resolver", address)
     assert ended.status == 1
-    assert ended.err == "email-worker: 'nowhere at all' is not the address of a name server, like 1.1.1.1\n"
+    assert ended.err == f"email-worker: {address!r} is not the address of a name server, like 1.1.1.1\n"
 
 
 def test_a_key_that_cannot_be_read_is_one_line(command: Command, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.unit.bounded import run_bounded
+from tests.unit.test_catalog import Tables
 from tests.unit.test_catalog_errors import EmptyDatabase
 from tests.unit.values import make_job
 from worker.audience import Audience
@@ -203,3 +204,13 @@ async def test_deep_options_end_that_job_alone_or_are_read(levels: int) -> None:
     """Under a key that is ignored, some depths are no harm even to the job itself."""
     error = await prepare_beside_a_good_one(f'{{"ignored": {lists(levels)}}}')
     assert error is None or error.startswith("options: ")
+
+
+async def test_a_job_that_cannot_be_rendered_keeps_its_types_retries() -> None:
+    """A dead worker's doubt about it is judged by them, not by EMAIL_MAX_RETRIES."""
+    nameless, unreadable = (make_job(seq=n, template=f"nope-{n}", type="newsletter") for n in (1, 2))
+    jobs = [nameless, msgspec.structs.replace(unreadable, options='{"cc": 1}')]
+    database = cast(AsyncConnection[Any], Tables())
+    sender = Sender("a@example.com")
+    _, unsendable = await prepare(database, jobs, Catalog(), sender, Audience(), nullcontext(), 60.0)
+    assert [item.job.max_retries for item in unsendable] == [5, 5]

@@ -180,7 +180,7 @@ def _refused_request(answer: HttpAnswer, entries: int, *, is_our_sender: bool) -
     """The end of a request that was not taken. One 400 refuses all of it, because of those that it names."""
     said = _errors(answer)
     words = f"{answer.status} {'; '.join(error.message for error in said)}".strip()
-    everybody: Verdict = _common_fate(answer, words, is_our_sender=is_our_sender)
+    everybody: Verdict = _common_fate(answer, said, words, is_our_sender=is_our_sender)
     if everybody is not None:
         return [everybody] * entries
     if entries == 1:
@@ -195,7 +195,7 @@ def _refused_request(answer: HttpAnswer, entries: int, *, is_our_sender: bool) -
     return verdicts
 
 
-def _common_fate(answer: HttpAnswer, words: str, *, is_our_sender: bool) -> Outcome | None:
+def _common_fate(answer: HttpAnswer, said: list[_Said], words: str, *, is_our_sender: bool) -> Outcome | None:
     """What the answer means for every mail of the request; None when it is about some of them."""
     if answer.status == GATEWAY_TIMEOUT or answer.status < REDIRECTION:
         # A gateway that waited in vain for what it had passed on; or a success of a kind that nobody has described.
@@ -210,7 +210,7 @@ def _common_fate(answer: HttpAnswer, words: str, *, is_our_sender: bool) -> Outc
     if "credits exceeded" in words.lower() or answer.status not in (BAD_REQUEST, PAYLOAD_TOO_LARGE):
         # A key that is none, a host that is another: no mail's fault.
         return Unavailable(words)
-    fields = {(error.field or "").partition(".")[0] for error in _errors(answer)}
+    fields = {(error.field or "").partition(".")[0] for error in said}
     if "template_id" in fields:
         return Unavailable(words)
     if "from" in fields:
