@@ -1,7 +1,7 @@
 """DKIM signatures (RFC 6376) with RSA-SHA256 or Ed25519 (RFC 8463), relaxed in headers and body. Pure.
 
 Signs what this package composes: CRLF lines, headers unique but for a producer's own. `cryptography` does the
-arithmetic; a signature costs some 250 µs with RSA-2048 and 50 µs with Ed25519.
+arithmetic: 250 to 1,000 µs with RSA-2048, by the machine, and 40 to 60 µs with Ed25519.
 """
 
 import re

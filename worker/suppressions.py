@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from worker.audience import EVERYTHING
 from worker.db import array_literal, query
 from worker.errors import BadSuppression
 from worker.headers import ADDRESS
 from worker.job import Category, SuppressionReason
 
-SCOPES = ("all", *(str(category) for category in Category))
+SCOPES = (EVERYTHING, *(str(category) for category in Category))
 COLUMNS = ("address", "reason", "scope", "source", "expires_at")
 # Wrong lines that are worth telling at once.
 MOST_TOLD = 20
@@ -28,7 +29,7 @@ class Suppression(NamedTuple):
 
     address: str
     reason: str = SuppressionReason.MANUAL
-    scope: str = "all"
+    scope: str = EVERYTHING
     source: str | None = None
     expires_at: datetime | None = None
 
@@ -83,7 +84,7 @@ def read_list(raw: bytes, default: Suppression) -> list[Suppression]:
             continue
         if not found and not wrong and fields[0].strip().lower() == COLUMNS[0]:
             columns = [field.strip().lower() for field in fields]
-            wrong += [f"line 1: unknown column {name!r}" for name in columns if name not in COLUMNS]
+            wrong += [f"line {lines.line_num}: unknown column {name!r}" for name in columns if name not in COLUMNS]
             continue
         try:
             if len(fields) > len(columns):

@@ -41,13 +41,14 @@ class Router:
         for mail in mails:
             mail.reason = ""
             chains.setdefault(self._chain_of(mail), []).append(mail)
-        journeys = [_Journey(self, group, hand_over, outcomes).along(chain) for chain, group in chains.items()]
+        journey = _Journey(self, hand_over, outcomes)
+        journeys = [journey.offer(chain, group) for chain, group in chains.items()]
         if len(journeys) == 1:
             await journeys[0]
             return
         async with asyncio.TaskGroup() as tasks:
-            for journey in journeys:
-                tasks.create_task(journey)
+            for offered in journeys:
+                tasks.create_task(offered)
 
     def _chain_of(self, mail: Mail) -> Chain:
         """The providers for a mail, in turn: a retry begins with one that did not fail last."""
@@ -78,21 +79,15 @@ class Router:
 
 
 class _Journey:
-    """The mails of one batch that have the same providers before them."""
+    """One batch's mails on their way past the providers."""
 
-    def __init__(
-        self, router: Router, mails: Sequence[Mail], hand_over: OpenHandOver, outcomes: dict[int, Outcome]
-    ) -> None:
+    def __init__(self, router: Router, hand_over: OpenHandOver, outcomes: dict[int, Outcome]) -> None:
         self._router = router
-        self._mails = mails
         self._hand_over = hand_over
         self._outcomes = outcomes
 
-    async def along(self, chain: Chain) -> None:
-        """Offer the mails to each provider in turn."""
-        await self._offer(chain, list(self._mails))
-
-    async def _offer(self, chain: Chain, mails: list[Mail]) -> None:
+    async def offer(self, chain: Chain, mails: list[Mail]) -> None:
+        """Offer these to each provider in turn."""
         name, further = chain[0], chain[1:]
         breaker = self._router.breaker(name)
         is_probe = breaker.state is BreakerState.HALF_OPEN
@@ -115,20 +110,19 @@ class _Journey:
                 await self._pass_over(name, further, held)
 
     async def _try(self, name: str, further: Chain, mails: list[Mail], *, is_probe: bool = False) -> None:
-        for mail in mails:
-            mail.reason = f"{mail.reason}; fallback {name}" if mail.reason else f"primary {name}"
+        _note_way(mails, name)
         await self._router.call(name, mails, self._hand_over(name), is_probe=is_probe)
         if further and (left := [mail for mail in mails if self._falls_back(mail)]):
-            await self._offer(further, left)
+            await self.offer(further, left)
 
     async def _pass_over(self, name: str, further: Chain, mails: list[Mail]) -> None:
         """The breaker lets nothing through: the next provider, or later."""
         breaker = self._router.breaker(name)
+        _note_way(mails, name)
         for mail in mails:
-            mail.reason = f"{mail.reason}; fallback {name}" if mail.reason else f"primary {name}"
             mail.reason += f": {breaker.words}"
         if further:
-            await self._offer(further, mails)
+            await self.offer(further, mails)
             return
         hand_over = self._hand_over(name)
         for mail in mails:
@@ -145,6 +139,12 @@ class _Journey:
         mail.attempt += mail.is_journaled
         mail.is_journaled = False
         return True
+
+
+def _note_way(mails: Sequence[Mail], name: str) -> None:
+    """Add the next provider to the words of why a mail goes where it goes."""
+    for mail in mails:
+        mail.reason = f"{mail.reason}; fallback {name}" if mail.reason else f"primary {name}"
 
 
 def _providers_fault(outcome: Outcome | None) -> str | None:
