@@ -19,7 +19,7 @@ from typing import Any, Self
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
-from lab import ses_fast
+from lab import sendgrid_templates, ses_fast
 from lab.sendgrid_rules import contract, contract_violations, faults, is_dynamic
 from lab.ses_conduct import Delay, Drop, Stall
 
@@ -110,6 +110,7 @@ class SendGridServer:
         self.requests: list[Request] = []
         self.accepted: list[SendGridMail] = []
         self.violations: list[str] = []
+        self.templates = sendgrid_templates.Templates()
         self._key = key
         self._server: asyncio.Server | None = None
         self._handlers: web.Server | None = None
@@ -162,12 +163,15 @@ class SendGridServer:
 
     async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
         raw = await http.content.read()  # `http.read` would stop at 1 MiB
-        if http.path != PATH:
+        is_template = http.path.startswith(sendgrid_templates.PATH)
+        if http.path != PATH and not is_template:
             return _reply(Reply(404, (Fault("not found"),)))
-        if http.method != "POST":
+        if http.method != "POST" and not is_template:
             return _reply(Reply(405, (Fault("method not allowed"),)))
         if http.headers.get("Authorization") != f"Bearer {self._key}":
             return _reply(Reply(401, (Fault("The provided authorization grant is invalid, expired, or revoked"),)))
+        if is_template:
+            return self.templates.answer(http.method, http.path, raw)
         try:
             body = json.loads(raw)
         except ValueError:

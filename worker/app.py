@@ -44,7 +44,7 @@ class WorkerApp(procrastinate.App):
         self.settings = settings
         super().__init__(
             connector=procrastinate.PsycopgConnector(
-                kwargs=connection_parameters(settings, "email-worker tasks", planned=True, **TASK_SESSION),
+                kwargs=connection_parameters(settings, "email-worker tasks", TASK_SESSION, planned=True),
                 min_size=1,
                 max_size=2,
                 timeout=POOL_SECONDS,

@@ -2,10 +2,11 @@
 
 Read when first needed, kept in the process, and read again when a claim shows a newer version. The highest active
 version of (name, locale) wins, then (name, language), then (name, default), then the shipped files of that name. A
-broken template is an answer too: it is kept, and its jobs are dead. The routes of email_routes come with the types.
+broken template is an answer too: it is kept, and its jobs are dead. Routes and ceilings come with the types.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -13,8 +14,8 @@ import msgspec
 from psycopg import AsyncConnection
 
 from worker.db import query
-from worker.errors import ComposeError, TemplateError
-from worker.headers import ascii_domain
+from worker.errors import TemplateError
+from worker.headers import domain_of
 from worker.job import Job
 from worker.sandbox import TEMPLATE_FOLDER, MailTemplate, TemplateSource, compile_template
 
@@ -38,6 +39,9 @@ class TypePolicy(msgspec.Struct, frozen=True):
 # (type or None, domain or None) -> providers, as in email_routes
 Routes = dict[tuple[str | None, str | None], tuple[str, ...]]
 
+# (provider, domain or *, day) -> mails, as in email_warmup
+Ceilings = dict[tuple[str, str, date], int]
+
 NO_POLICY = TypePolicy("", False, None)
 
 
@@ -56,8 +60,9 @@ class TemplateRow(msgspec.Struct, frozen=True):
 class Edition:
     """The catalog in one version: only ever added to, so that a batch can hold on to it."""
 
-    def __init__(self, version: int, types: dict[str, TypePolicy], routes: Routes) -> None:
+    def __init__(self, version: int, types: dict[str, TypePolicy], routes: Routes, ceilings: Ceilings) -> None:
         self.version = version
+        self.ceilings = ceilings
         self._routes = routes
         self.templates: dict[TemplateKey, MailTemplate | TemplateError] = {}
         self._types = types
@@ -78,7 +83,7 @@ class Edition:
         """The providers that email_routes names for a job, in turn; nothing where it names none."""
         if not self._routes:
             return ()
-        domain = _route_domain(job.recipient_email)
+        domain = domain_of(job.recipient_email)
         keys = ((job.type, domain), (None, domain), (job.type, None))
         return next((self._routes[key] for key in keys if key in self._routes), ())
 
@@ -107,19 +112,13 @@ def template_key(job: Job) -> TemplateKey:
     return (job.template, job.locale, job.template_version)
 
 
-async def _load_types(connection: AsyncConnection[Any]) -> tuple[dict[str, TypePolicy], Routes]:
+async def _load_types(connection: AsyncConnection[Any]) -> tuple[dict[str, TypePolicy], Routes, Ceilings]:
     cursor = await connection.execute(query("load_types"))
     types = {name: TypePolicy(*rest) for name, *rest in await cursor.fetchall()}
     cursor = await connection.execute(query("load_routes"))
-    return types, {(kind, domain): tuple(providers) for kind, domain, providers in await cursor.fetchall()}
-
-
-def _route_domain(address: str) -> str | None:
-    """The domain as email_routes has it; None for one that no route can name."""
-    try:
-        return ascii_domain(address.rpartition("@")[2], "recipient_email").lower()
-    except ComposeError:
-        return None
+    routes = {(kind, domain): tuple(providers) for kind, domain, providers in await cursor.fetchall()}
+    cursor = await connection.execute(query("load_ceilings"))
+    return types, routes, {(provider, domain, day): most for provider, domain, day, most in await cursor.fetchall()}
 
 
 async def _load_templates(connection: AsyncConnection[Any], keys: Iterable[TemplateKey]) -> list[TemplateRow]:

@@ -92,6 +92,11 @@ def _template_parser(parser: argparse.ArgumentParser) -> None:
     sync = commands.add_parser(
         "sync", help="store the shipped templates in email_templates, a new version where they changed"
     )
+    sync.add_argument(
+        "--sendgrid",
+        action="store_true",
+        help="make or mend the dynamic template at SendGrid that SENDGRID_TEMPLATE_ID names, instead",
+    )
     sync.set_defaults(run=_sync)
 
 
@@ -173,9 +178,13 @@ def _preview(parsed: argparse.Namespace, settings: Settings) -> None:
         print(content.html)
 
 
-def _sync(_: argparse.Namespace, settings: Settings) -> None:
-    from worker import workshop
+def _sync(parsed: argparse.Namespace, settings: Settings) -> None:
+    from worker import sendgrid_template, workshop
 
+    if parsed.sendgrid:
+        number, what = sendgrid_template.sync(settings)
+        print(f"{what:10}SENDGRID_TEMPLATE_ID={number}")
+        return
     with connect_once(settings, "email-worker template sync") as connection:
         for name, what in workshop.sync(connection):
             print(f"{what:10}{name}")

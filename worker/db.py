@@ -4,7 +4,7 @@ Every connection carries the same session settings. They are sent with the conne
 round trip, and a connection that comes back without them runs through a pooler and is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from worker.settings import Settings
 CONNECT_SECONDS = 3
 POOL_SECONDS = 3.0
 
-# Of a worker, beside one per slot: the journal's, three of procrastinate's, the watchdog's, the keeper's.
-OTHER_CONNECTIONS = 6
+# Of a worker, beside one per slot: the journal's, three of procrastinate's, the watchdog's, the keeper's, the limits'.
+OTHER_CONNECTIONS = 7
 
 # How long a claim may outlive its batch deadline before Postgres ends the session, and the locks with it.
 CLAIM_GRACE_SECONDS = 10
@@ -57,10 +57,10 @@ def query(name: str) -> bytes:
 
 
 def connection_parameters(
-    settings: Settings, application: str, *, planned: bool = False, **session: str
+    settings: Settings, application: str, session: Mapping[str, str] | None = None, *, planned: bool = False
 ) -> dict[str, Any]:
     """Keyword arguments for `psycopg.connect`; `planned` leaves the planner its own choice."""
-    chosen = _SESSION | session
+    chosen = _SESSION | dict(session or {})
     if planned:
         chosen = {key: value for key, value in chosen.items() if not key.startswith(("enable_", "plan_"))}
     return {
@@ -82,18 +82,11 @@ def connection_parameters(
 
 
 def open_pool(
-    settings: Settings, application: str, *, most: int, least: int = 1, claim_seconds: float | None = None
+    settings: Settings, application: str, *, most: int, least: int = 1, session: Mapping[str, str] | None = None
 ) -> AsyncConnectionPool[AsyncConnection[Any]]:
-    """A pool of autocommit connections, not opened yet.
-
-    With `claim_seconds` Postgres itself ends a claim on them whose worker hangs that long beyond its deadline.
-    """
-    session: dict[str, Any] = {}
-    if claim_seconds is not None:
-        limit = int((claim_seconds + CLAIM_GRACE_SECONDS) * 1000)
-        session["idle_in_transaction_session_timeout"] = str(limit)
+    """A pool of autocommit connections with these session settings, not opened yet."""
     return AsyncConnectionPool(
-        kwargs=connection_parameters(settings, application, **session) | {"autocommit": True},
+        kwargs=connection_parameters(settings, application, session) | {"autocommit": True},
         min_size=least,
         max_size=most,
         timeout=POOL_SECONDS,
@@ -102,6 +95,11 @@ def open_pool(
         name=application,
         open=False,
     )
+
+
+def claim_session(deadline_seconds: float) -> dict[str, str]:
+    """Session settings by which Postgres itself ends a claim whose worker hangs long after the batch's deadline."""
+    return {"idle_in_transaction_session_timeout": str(int((deadline_seconds + CLAIM_GRACE_SECONDS) * 1000))}
 
 
 async def check_session(connection: AsyncConnection[Any]) -> None:

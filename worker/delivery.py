@@ -7,6 +7,7 @@ dies frees its jobs at once; what was in a provider's hands then is in the journ
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -24,6 +25,7 @@ from worker.journal import Closing, Journal, outcome_row
 from worker.log import mask_address
 from worker.prepare import Turns, Unsendable, prepare
 from worker.providers.router import Router
+from worker.rate_limits import Allowance, RateLimits
 from worker.retry import RetryPolicy, settle_doubt, settle_outcome, unsent
 from worker.settings import Settings
 from worker.settle import settle
@@ -40,10 +42,16 @@ log = structlog.get_logger(__name__)
 
 
 class Delivered(NamedTuple):
-    """What a batch came to: how many jobs were claimed, and how many of them have a new state."""
+    """What a batch came to.
+
+    How many jobs were claimed, how many of them have a new state, whether there may be more, and for how many seconds
+    there are no tokens of the default provider.
+    """
 
     claimed: int
     settled: int
+    is_full: bool = False
+    wait_seconds: float = 0.0
 
 
 class Delivery:
@@ -55,6 +63,7 @@ class Delivery:
         catalog: Catalog,
         journal: Journal,
         router: Router,
+        limits: RateLimits,
         sender: Sender,
         tell: Tell | None = None,
     ) -> None:
@@ -68,37 +77,43 @@ class Delivery:
         self._catalog = catalog
         self._journal = journal
         self._router = router
+        self._limits = limits
         self._sender = sender
         self._audience = audience_of(settings)
         self._turns = Turns()
         self._positions = {queue: ClaimPositions() for queue in Queue}
         self._tells_each_mail = settings.log_level == "DEBUG"
 
-    @property
-    def batch_size(self) -> int:
-        """Jobs in a full batch."""
-        return self._batch_size
-
     async def deliver_batch(self, connection: AsyncConnection[Any], queue: Queue) -> Delivered:
         """Deliver one batch of the jobs that are due. Raises ClaimLost, or psycopg's error if the settle fails."""
+        async with self._limits.allowance(queue, self._batch_size) as allowance:
+            if not allowance.tokens:
+                return Delivered(0, 0, wait_seconds=allowance.wait_seconds)
+            return await self._deliver(connection, queue, allowance)
+
+    async def _deliver(self, connection: AsyncConnection[Any], queue: Queue, allowance: Allowance) -> Delivered:
         clock = asyncio.get_running_loop().time
         began = clock()
-        jobs = await claim_jobs(connection, queue, self._positions[queue], self._batch_size)
+        most = allowance.tokens
+        jobs = await claim_jobs(connection, queue, self._positions[queue], most)
+        await allowance.keep(len(jobs))
         if not jobs:
             return Delivered(0, 0)
         try:
-            mails, unsendable = await prepare(
+            prepared = await prepare(
                 connection,
                 jobs,
                 self._catalog,
                 self._sender,
                 self._audience,
+                allowance,
                 self._turns.turn(is_urgent=queue is Queue.TRANSACTIONAL),
                 self._deadline_seconds * RENDER_SHARE,
             )
             with watch_claim(connection) as watch:
                 batch = Batch(queue, watch, self.stop, self._deadline_seconds, began)
-                await self._send(connection, batch, mails, unsendable)
+                batch.settlements += prepared.waiting
+                await self._send(connection, batch, prepared.mails, prepared.unsendable, allowance)
             if watch.is_lost:
                 raise ClaimLost("Postgres ended the claiming session; other workers have its jobs now")
             await self._settle(connection, batch)
@@ -109,15 +124,21 @@ class Delivery:
         if self._tell is not None:
             self._tell(batch.settlements)
         self._log_batch(queue, len(jobs), batch, clock() - began)
-        return Delivered(len(jobs), len(batch.settlements))
+        return Delivered(len(jobs), len(batch.settlements), is_full=len(jobs) == most)
 
     async def _send(
-        self, connection: AsyncConnection[Any], batch: Batch, mails: list[Mail], unsendable: list[Unsendable]
+        self,
+        connection: AsyncConnection[Any],
+        batch: Batch,
+        mails: list[Mail],
+        unsendable: list[Unsendable],
+        allowance: Allowance,
     ) -> None:
         """Send and end what can be, ask the journal about the rest, and send what it sends back."""
         for _ in range(MOST_ROUNDS):
             if mails:
-                await self._router.send(mails, lambda name: Passage(batch, self._journal, name), batch.outcomes)
+                passage = partial(Passage, batch, self._journal)
+                await self._router.send(mails, passage, batch.outcomes, allowance)
             await self._close_unsent(batch, mails, unsendable)
             self._settle_answered(batch, mails)
             if not batch.questioned or not batch.may_go():

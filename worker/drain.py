@@ -32,6 +32,8 @@ BUSY_BATCH = 10
 LISTENER_TRIES = 3
 LISTENER_PAUSE_SECONDS = 0.003
 PAUSE_SECONDS = 0.5
+# Tokens come when they come; asking more often than this only costs.
+LEAST_WAIT_SECONDS = 0.002
 # One to wait for the world while the other works.
 ENOUGH_SLOTS = 2
 
@@ -59,6 +61,7 @@ class Drain:
         self._lag = lag
         self._defer = defer
         self._recruited_at = float("-inf")
+        self._waiting: set[Queue] = set()
 
     async def run(self, queue: Queue) -> None:
         """One slice of work on a queue, if a slot is free for it."""
@@ -84,11 +87,16 @@ class Drain:
         is_listener = False
         try:
             while not self._delivery.stop.is_set and time.monotonic() < ends:
-                claimed, settled = await self._delivery.deliver_batch(connection, queue)
+                claimed, settled, is_full, wait = await self._delivery.deliver_batch(connection, queue)
+                if wait:
+                    if queue in self._waiting:
+                        return False
+                    await self._wait_for_tokens(queue, min(wait, ends - time.monotonic()))
+                    continue
                 if claimed and not settled:
                     # Nothing could be handed over, so the same jobs are due again at once.
                     await asyncio.sleep(PAUSE_SECONDS)
-                if claimed == self._delivery.batch_size:
+                if is_full:
                     await self._recruit(queue)
                 if claimed >= BUSY_BATCH:
                     is_listener = is_listener and await self._leave_listener(connection, queue)
@@ -103,6 +111,17 @@ class Drain:
         finally:
             if is_listener and not connection.closed:
                 await self._leave_listener(connection, queue)
+
+    async def _wait_for_tokens(self, queue: Queue, seconds: float) -> None:
+        """Until the default provider's rate limit may have some. One slot of a process does this for a queue."""
+        self._waiting.add(queue)
+        try:
+            async with asyncio.timeout(max(LEAST_WAIT_SECONDS, seconds)):
+                await self._delivery.stop.event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._waiting.discard(queue)
 
     async def _recruit(self, queue: Queue) -> None:
         """A full batch means that there is more: ask for one more slot, here or in another process."""

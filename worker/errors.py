@@ -10,6 +10,7 @@
     ├── BadSuppression       an entry that cannot be in the list of suppressions
     ├── ClaimLost            the claiming transaction is gone, and its locks with it
     ├── JournalUnavailable   the intent could not be written, so nothing may be sent
+    ├── BucketsLost          Redis is away, or has forgotten the token buckets that it kept
     ├── TemplateError        unknown, broken, or not satisfied by the job's data
     ├── ComposeError         no correct message can be made of this job
     ├── KafkaUnusable        Kafka does not answer, or does not know the topic
@@ -55,6 +56,10 @@ class BadSuppression(EmailWorkerError):
 
 class ClaimLost(EmailWorkerError):
     """The connection that held the claim is gone. Another worker may have the jobs already."""
+
+
+class BucketsLost(EmailWorkerError):
+    """Redis does not answer, or does not know the epoch of the token buckets any more."""
 
 
 class JournalUnavailable(EmailWorkerError):

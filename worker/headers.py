@@ -139,6 +139,14 @@ def ascii_domain(domain: str, what: str) -> str:
         raise ComposeError(f"{what}: {domain[:100]!r} is not a domain name") from None
 
 
+def domain_of(address: str) -> str | None:
+    """The domain of an address as routes and limits name it: small letters, ASCII. None, if it is no domain."""
+    try:
+        return ascii_domain(address.rpartition("@")[2], "the address").lower()
+    except ComposeError:
+        return None
+
+
 def mailbox(name: str, address: str, what: str, name_of: str | None = None) -> bytes:
     """`name <address>`, the name quoted or encoded as it needs; a non-ASCII address makes it RFC 6532 UTF-8."""
     wire = encode(address, what)

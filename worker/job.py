@@ -98,7 +98,10 @@ class SuppressionReason(StrEnum):
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """One claimed row of email_jobs; the fields are the columns of `claim_jobs.sql`, in its order."""
+    """One claimed row of email_jobs; the fields are the columns of `claim_jobs.sql`, in its order.
+
+    `turn_seconds` is how long ago the turn came that it waited for under a rate limit.
+    """
 
     seq: int
     id: str
@@ -121,6 +124,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     max_retries: int | None
     provider: str | None
     next_attempt_at: object
+    turn_seconds: float | None
     is_expired: bool
     suppressions: str | None
     catalog_version: int
@@ -197,11 +201,15 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """Definitely not taken, for now. Where the provider is at fault, the fallback may try at once."""
+    """Definitely not taken, for now. Where the provider is at fault, the fallback may try at once.
+
+    `is_throttled`: the answer says that it was too much, or too fast.
+    """
 
     answer: str
     is_providers_fault: bool
     retry_after_seconds: float = 0.0
+    is_throttled: bool = False
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -220,10 +228,14 @@ class NotSent(msgspec.Struct, frozen=True):
 
 
 class Unavailable(msgspec.Struct, frozen=True):
-    """The provider is out, not this mail: later, without using up a retry."""
+    """The provider is out, not this mail: later, without using up a retry.
+
+    `has_turn`: a rate limit holds it up until then, and then it goes before those that come new.
+    """
 
     reason: str
     retry_after_seconds: float = 0.0
+    has_turn: bool = False
 
 
 Outcome = Accepted | Refused | Failed | Unknown | NotSent | Unavailable
@@ -246,6 +258,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What a job's row becomes. `event` None: it only counts its attempt and stays as due as it was.
 
     `delay_seconds` counts from the settle on; None keeps next_attempt_at. `retries` is added to retry_count.
+    `has_turn`: it waits for its turn under a rate limit.
     """
 
     job: Job
@@ -257,6 +270,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     provider: str | None = None
     message_id: str | None = None
     error: str | None = None
+    has_turn: bool | None = None
 
 
 class Resend(msgspec.Struct, frozen=True, gc=False):

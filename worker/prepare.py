@@ -14,8 +14,10 @@ from worker.catalog import Catalog, Edition, TypePolicy
 from worker.compose import Sender, unsubscribe_url
 from worker.db import query
 from worker.errors import TemplateError
-from worker.job import NO_OPTIONS, Content, Job, Mail, Options, Status
+from worker.job import NO_OPTIONS, Content, Job, Mail, Options, Settlement, Status
+from worker.rate_limits import Allowance
 from worker.render import Brand, render_batch
+from worker.retry import wait_for_turn
 from worker.sandbox import MailTemplate
 
 # A millisecond or so of rendering.
@@ -36,10 +38,19 @@ class Unsendable(msgspec.Struct):
     retries: int = 0
 
 
+class Prepared(msgspec.Struct):
+    """What a claim came to: mails to send, jobs that end without, and those whose turn comes later."""
+
+    mails: list[Mail]
+    unsendable: list[Unsendable]
+    waiting: list[Settlement]
+
+
 class _Ready(msgspec.Struct, frozen=True):
-    """A job with everything that rendering needs."""
+    """A job with everything that rendering needs; `claimed` is it as it was before its mail was redirected."""
 
     job: Job
+    claimed: Job
     template: MailTemplate
     options: Options
     can_opt_out: bool
@@ -63,45 +74,62 @@ async def prepare(
     catalog: Catalog,
     sender: Sender,
     audience: Audience,
+    allowance: Allowance,
     turn: AbstractAsyncContextManager[Any],
     most_seconds: float,
-) -> tuple[list[Mail], list[Unsendable]]:
+) -> Prepared:
     """Content for each job that can be sent; the others with the reason why not.
 
-    Jobs for whose rendering there was no time are in neither list.
+    Jobs for whose rendering there was no time are in none of the lists.
     """
     edition = await catalog.edition(connection, jobs)
-    unsendable: list[Unsendable] = []
+    allowance.ceilings(edition.ceilings)
+    prepared = Prepared([], [], [])
     ready: list[_Ready] = []
     for claimed in jobs:
         # Before anything can fail: what the journal knows of a job is judged by its type's retries too.
         job = _with_retries(claimed, edition.policy(claimed))
-        try:
-            item = await _look_at(connection, job, edition, audience)
-        except TemplateError as error:
-            item = _dead(job, str(error))
-        except (msgspec.DecodeError, RecursionError) as error:
-            item = _dead(job, f"options: {error}")
+        item = await _judge(connection, job, edition, audience)
         if isinstance(item, _Ready):
             ready.append(item)
         else:
-            unsendable.append(item)
-    mails: list[Mail] = []
+            prepared.unsendable.append(item)
+    held = await allowance.hold_up([item.claimed for item in ready])
+    if held:
+        prepared.waiting += [
+            wait_for_turn(item.claimed, why.seconds, why.reason)
+            for item in ready
+            if (why := held.get(item.job.seq)) is not None
+        ]
+        ready = [item for item in ready if item.job.seq not in held]
     async with turn:
         contents = await _render(ready, sender, most_seconds)
     for item, content in zip(ready, contents, strict=False):
         if isinstance(content, Content):
             attempt = item.job.attempt_no + 1
-            mails.append(Mail(item.job, content, item.options, item.can_opt_out, attempt, route=item.route))
+            prepared.mails.append(Mail(item.job, content, item.options, item.can_opt_out, attempt, route=item.route))
         else:
-            unsendable.append(_dead(item.job, str(content)))
-    return mails, unsendable
+            prepared.unsendable.append(_dead(item.job, str(content)))
+    return prepared
+
+
+async def _judge(
+    connection: AsyncConnection[Any], job: Job, edition: Edition, audience: Audience
+) -> _Ready | Unsendable:
+    """What a job's rendering needs, or why it is not rendered."""
+    try:
+        return await _look_at(connection, job, edition, audience)
+    except TemplateError as error:
+        return _dead(job, str(error))
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _dead(job, f"options: {error}")
 
 
 async def _look_at(
     connection: AsyncConnection[Any], job: Job, edition: Edition, audience: Audience
 ) -> _Ready | Unsendable:
-    """What a job's rendering needs, or why it is not rendered. Raises what its template or its options raise."""
+    """The same; raises what its template or its options raise."""
+    claimed = job
     policy, route = edition.policy(job), edition.route(job)
     if job.is_expired:
         return Unsendable(job, job.attempt_no + 1, Status.EXPIRED, "expired before it could be sent")
@@ -115,7 +143,7 @@ async def _look_at(
         if turned is None:
             return Unsendable(job, job.attempt_no + 1, Status.SUPPRESSED, _NOT_ALLOWED)
         job, options = turned
-    return _Ready(job, edition.template(job), options, policy.opt_out, route)
+    return _Ready(job, claimed, edition.template(job), options, policy.opt_out, route)
 
 
 def _dead(job: Job, error: str) -> Unsendable:

@@ -1,7 +1,7 @@
 """One worker process: everything that it opens, and the order in which it is opened and closed.
 
-Holds at most WORKER_CONCURRENCY + 6 connections to Postgres: one per slot, one for the journal, three of
-procrastinate's, one for the watchdog, one for the periodic tasks.
+Holds at most WORKER_CONCURRENCY + 7 connections to Postgres: one per slot, one for the journal, three of
+procrastinate's, one for the watchdog, one for the periodic tasks, and one for the rate limits where there are any.
 """
 
 import asyncio
@@ -17,8 +17,10 @@ from procrastinate.jobs import Status as TaskStatus
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from worker.account_quotas import AccountQuotas
+from worker.bucket_keeper import BucketKeeper
 from worker.catalog import Catalog
-from worker.db import open_pool, query, unreachable
+from worker.db import claim_session, open_pool, query, unreachable
 from worker.delivery import Delivery
 from worker.drain import Drain
 from worker.job import Queue
@@ -26,10 +28,14 @@ from worker.job_status import JobStatus
 from worker.journal import Journal
 from worker.loop_lag import LoopLag
 from worker.providers.registry import make_router, sender_of
+from worker.rate_limits import RateLimits
 from worker.relay import Relay
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.tasks import DELIVER, RELAY, RELAY_LOCK, deliver_lock
+
+# Everybody waits for a bucket that somebody holds.
+LIMITS_SESSION = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +51,16 @@ class WorkerProcess:
         self._router = make_router(settings, sender)
         self._status = JobStatus(settings) if settings.redis_host else None
         tell = self._status.tell if self._status else None
-        self.delivery = Delivery(settings, Catalog(), self._journal, self._router, sender, tell)
+        self._counting = open_pool(settings, "email-worker limits", most=1, least=0, session=LIMITS_SESSION)
+        self._buckets = BucketKeeper(settings, self._counting)
+        limits = RateLimits(settings, self._buckets)
+        self._quotas = AccountQuotas(self._router.providers, limits)
+        self.delivery = Delivery(settings, Catalog(), self._journal, self._router, limits, sender, tell)
         self._claims = open_pool(
             settings,
             "email-worker claim",
             most=settings.worker_concurrency,
-            claim_seconds=settings.email_batch_deadline_seconds,
+            session=claim_session(settings.email_batch_deadline_seconds),
         )
         self._keeping = open_pool(settings, "email-worker keeper", most=1, least=0)
         self._relay: Relay | None = None
@@ -68,8 +78,11 @@ class WorkerProcess:
         if self._status is not None:
             self._status.start()
             stack.push_async_callback(self._status.close)
+        stack.push_async_callback(self._buckets.close)
         stack.push_async_callback(self._journal.close)
         stack.push_async_callback(self._router.close)
+        self._quotas.start()
+        stack.push_async_callback(self._quotas.close)
         try:
             for queue in Queue:
                 await self.defer_deliver(queue)
@@ -77,7 +90,7 @@ class WorkerProcess:
             raise unreachable(self._settings, error) from None
 
     async def _open_pools(self, stack: AsyncExitStack) -> None:
-        pools: tuple[AsyncConnectionPool[AsyncConnection[Any]], ...] = (self._claims, self._keeping)
+        pools: tuple[AsyncConnectionPool[AsyncConnection[Any]], ...] = (self._claims, self._keeping, self._counting)
         try:
             for pool in pools:
                 stack.push_async_callback(pool.close)
@@ -118,6 +131,10 @@ class WorkerProcess:
             return
         except (psycopg.OperationalError, PoolTimeout) as error:
             log.warning("the relay lost its connection", error=str(error).strip())
+
+    async def tidy_limits(self) -> None:
+        """Forget token buckets that say nothing any more."""
+        await self._buckets.tidy()
 
     async def apply_late_outcomes(self) -> None:
         """Settle as sent what is in doubt and was accepted after all."""

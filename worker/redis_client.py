@@ -40,12 +40,11 @@ def blocking_client(settings: Settings, answer_seconds: float = ANSWER_SECONDS) 
     return redis.Redis(**connection_options(settings), socket_timeout=answer_seconds, retry=Retry(NoBackoff(), 0))
 
 
-def async_client(settings: Settings) -> "redis.asyncio.Redis":
-    """A client for the event loop. Never tries a command twice: what it writes is best effort."""
+def async_client(settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> "redis.asyncio.Redis":
+    """A client for the event loop. Never tries a command twice: an answer that was lost may have done its work."""
     import redis.asyncio
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    return redis.asyncio.Redis(
-        **connection_options(settings), socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
-    )
+    options = connection_options(settings) | {"socket_connect_timeout": answer_seconds}
+    return redis.asyncio.Redis(**options, socket_timeout=answer_seconds, retry=Retry(NoBackoff(), 0))

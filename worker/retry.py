@@ -62,15 +62,15 @@ def settle_outcome(
             return Settlement(job, Status.SENT, Event.SENT, attempt, retries, None, provider, message_id)
         case Refused(answer):
             return dead(job, attempt, answer, provider, retries)
-        case Failed(answer, _, retry_after):
+        case Failed(answer, _, retry_after, _):
             return _retry_or_dead(job, attempt, provider, answer, policy, retries, retry_after)
         case Unknown(answer):
             return _settle_unknown(job, attempt, provider, answer, policy, retries)
         case NotSent(_):
             return Settlement(job, Status.PENDING, None, attempt, retries)
-        case Unavailable(reason, retry_after):
+        case Unavailable(reason, retry_after, has_turn):
             delay = retry_after or backoff_seconds(policy, 0)
-            return _snooze(job, attempt, delay, reason, provider, retries)
+            return _snooze(job, attempt, delay, reason, provider, retries, has_turn or None)
         case _:
             assert_never(outcome)
 
@@ -126,10 +126,23 @@ def _wait_for_evidence(job: Job, seconds: float, what: str) -> Settlement:
     return _snooze(job, job.attempt_no, seconds, f"waits for evidence: {what}")
 
 
+def wait_for_turn(job: Job, seconds: float, why: str) -> Settlement:
+    """Held up by a rate limit before anything was done about it; what a dead worker left of it waits too."""
+    return _snooze(job, job.attempt_no, seconds, why, has_turn=True)
+
+
 def _snooze(
-    job: Job, attempt: int, seconds: float, why: str, provider: str | None = None, retries: int = 0
+    job: Job,
+    attempt: int,
+    seconds: float,
+    why: str,
+    provider: str | None = None,
+    retries: int = 0,
+    has_turn: bool | None = None,
 ) -> Settlement:
-    return Settlement(job, Status.PENDING, Event.SNOOZED, attempt, retries, seconds, provider, None, clip(why))
+    return Settlement(
+        job, Status.PENDING, Event.SNOOZED, attempt, retries, seconds, provider, None, clip(why), has_turn
+    )
 
 
 def _has_retries_left(job: Job, policy: RetryPolicy, retries: int) -> bool:

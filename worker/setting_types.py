@@ -41,6 +41,18 @@ Providers = Annotated[
         description="providers (smtp, smtp_fallback, ses, sendgrid) with commas between, or nothing",
     ),
 ]
+_RATE = r"[1-9]\d{0,6}/[smhd]( burst [1-9]\d{0,6})?"
+RateText = Annotated[
+    str,
+    Meta(pattern=rf"^$|^{_RATE}$", description="a rate like 14/s, 500/m, 20/h or 20/h burst 5, or nothing"),
+]
+DomainRates = Annotated[
+    str,
+    Meta(
+        pattern=rf"^$|^([A-Za-z0-9.-]+=)?{_RATE}(, ?[A-Za-z0-9.-]+={_RATE})*$",
+        description="a rate like 20/s, exceptions like example.com=50/s, with commas between, or nothing",
+    ),
+]
 KafkaName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="letters, digits, dot, _ and -, 249 at most")
 ]
@@ -68,3 +80,8 @@ def whole(least: int, most: int) -> Any:
 def seconds(least: float, most: float) -> Any:
     """Seconds within limits."""
     return Meta(ge=least, le=most, description=f"seconds, {least:g} to {most:g}")
+
+
+def share() -> Any:
+    """A part of a whole, less than all of it."""
+    return Meta(ge=0.0, le=0.9, description="a share, 0 to 0.9")

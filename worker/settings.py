@@ -15,6 +15,7 @@ import msgspec
 from worker.errors import SettingsError
 from worker.setting_types import (
     Address,
+    DomainRates,
     Encryption,
     KafkaName,
     OptionalAddress,
@@ -23,10 +24,12 @@ from worker.setting_types import (
     Port,
     ProviderName,
     Providers,
+    RateText,
     Secret,
     Text,
     WorkerName,
     seconds,
+    share,
     whole,
 )
 
@@ -96,6 +99,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     email_breaker_failures: Annotated[int, whole(0, 100_000)] = 20
     email_breaker_seconds: Annotated[float, seconds(0.1, 3600)] = 30.0
     email_slow_seconds: Annotated[float, seconds(0.1, 3600)] = 15.0
+    email_rate_smtp: RateText = ""
+    email_rate_smtp_fallback: RateText = ""
+    email_rate_ses: RateText = ""
+    email_rate_sendgrid: RateText = ""
+    email_rate_domain: DomainRates = ""
+    email_rate_recipient: RateText = ""
+    email_rate_transactional_share: Annotated[float, share()] = 0.2
     email_retry_delay_seconds: Annotated[float, seconds(0, 86400)] = 60.0
     email_max_retries: Annotated[int, whole(0, 100)] = 3
     email_doubt_seconds: Annotated[float, seconds(0, 86400)] = 120.0

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from worker.errors import SettingsError
+from worker.rate import parse_domain_rates
 from worker.setting_types import Secret
 from worker.settings import Settings, allowed, listed_partitions, provider_names
 
@@ -71,6 +72,10 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append("EMAIL_FROM_ADDRESS is not set: in production it must be the sender's address.")
     wrong += _providers(settings)
     wrong += _roads(settings)
+    try:
+        parse_domain_rates(settings.email_rate_domain)
+    except SettingsError as error:
+        wrong.append(f"EMAIL_RATE_DOMAIN={settings.email_rate_domain!r} is not allowed: {error}")
     url = settings.email_unsubscribe_url
     if url and not _is_link(url):
         wrong.append(f"EMAIL_UNSUBSCRIBE_URL={url!r} is not allowed: it must be an https:, http: or mailto: address.")

@@ -36,4 +36,5 @@ def _columns(settlements: Sequence[Settlement]) -> dict[str, object]:
         "providers": array_literal(s.provider for s in settlements),
         "message_ids": array_literal(s.message_id for s in settlements),
         "errors": array_literal(s.error for s in settlements),
+        "turns": array_literal(s.has_turn for s in settlements),
     }

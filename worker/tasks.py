@@ -34,6 +34,9 @@ class Process(Protocol):
     async def apply_late_outcomes(self) -> None:
         """Settle doubts whose answer came late."""
 
+    async def tidy_limits(self) -> None:
+        """Forget token buckets that say nothing any more."""
+
     async def relay_events(self) -> None:
         """Publish events to Kafka for a while."""
 
@@ -68,6 +71,7 @@ async def tidy(context: JobContext, timestamp: int) -> None:
     """Remove the tasks of dead workers, and settle doubts whose answer came late."""
     await _process(context).remove_stalled_tasks()
     await _process(context).apply_late_outcomes()
+    await _process(context).tidy_limits()
 
 
 @blueprint.periodic(cron="* * * * * */5", queueing_lock=RELAY_LOCK)

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from lab.bench.scene import Scene
+from lab.unlimited import unlimited
 from worker import delivery as delivery_module
 from worker.catalog import Catalog
 from worker.compose import Composer
@@ -47,7 +48,7 @@ async def _measure(where: Scene, jobs: int) -> dict[str, float]:
     sender = sender_of(settings)
     journal = Journal(settings)
     provider = make_provider("smtp", settings, sender)
-    engine = Delivery(settings, Catalog(), journal, Router([provider], ENDLESS), sender)
+    engine = Delivery(settings, Catalog(), journal, Router([provider], ENDLESS), unlimited(), sender)
     metered: list[tuple[Any, str, str]] = [
         (delivery_module, "claim_jobs", "claim"),
         (delivery_module, "prepare", "render"),

@@ -11,6 +11,7 @@ WITH settled AS (
         provider = coalesce(s.provider, job.provider),
         message_id = coalesce(s.message_id, job.message_id),
         error_message = s.error,
+        has_turn = s.has_turn,
         processed_at = CASE WHEN s.event IS NULL THEN job.processed_at ELSE clock_timestamp() END,
         sent_at = CASE WHEN s.status = 'sent' THEN clock_timestamp() ELSE job.sent_at END,
         updated_at = clock_timestamp()
@@ -18,8 +19,8 @@ WITH settled AS (
         unnest(
             %(ids)s::uuid[], %(statuses)s::email_status[], %(events)s::email_event[], %(attempt_nos)s::integer[],
             %(retries)s::integer[], %(delays)s::float[], %(providers)s::text[], %(message_ids)s::text[],
-            %(errors)s::text[]
-        ) AS s (id, status, event, attempt_no, retries, delay_seconds, provider, message_id, error)
+            %(errors)s::text[], %(turns)s::boolean[]
+        ) AS s (id, status, event, attempt_no, retries, delay_seconds, provider, message_id, error, has_turn)
     WHERE job.id = s.id AND job.status = 'pending'
     RETURNING job.id, s.event, s.attempt_no, s.provider, s.message_id, s.error
 )

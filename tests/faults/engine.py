@@ -8,9 +8,10 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from lab.unlimited import unlimited
 from tests.support import Database
 from worker.catalog import Catalog
-from worker.db import open_pool
+from worker.db import claim_session, open_pool
 from worker.delivery import Delivered, Delivery
 from worker.job import Queue
 from worker.journal import Journal
@@ -28,7 +29,7 @@ class Engine:
         self.name = settings.worker_name
         self.journal = Journal(settings)
         self.router = make_router(settings, sender)
-        self.delivery = Delivery(settings, Catalog(), self.journal, self.router, sender)
+        self.delivery = Delivery(settings, Catalog(), self.journal, self.router, unlimited(), sender)
         self._claims = claims
 
     async def deliver(self, queue: Queue = Queue.TRANSACTIONAL) -> Delivered:
@@ -42,7 +43,7 @@ async def running_engine(database: Database, name: str, **environment: object) -
     """An engine, open while the context is."""
     settings = database.settings(WORKER_NAME=name, **environment)
     claims = open_pool(
-        settings, "email-worker claim", most=MOST_SLOTS, claim_seconds=settings.email_batch_deadline_seconds
+        settings, "email-worker claim", most=MOST_SLOTS, session=claim_session(settings.email_batch_deadline_seconds)
     )
     async with claims:
         engine = Engine(settings, claims)

@@ -13,7 +13,7 @@ from tests.support import Database, eventually
 WORKERS = 8
 SLOTS = 4
 # Beside one connection a slot: see worker.process.
-OTHER_CONNECTIONS = 6
+OTHER_CONNECTIONS = 7
 BATCH_SIZE = 20
 
 

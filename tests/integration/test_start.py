@@ -158,12 +158,12 @@ def test_a_full_server_is_told_with_the_setting(database: Database, limited: Lim
         for _ in range(3):
             others.enter_context(psycopg.connect(dsn))
         said = refusal(database.environment(**role), PROCRASTINATE)
-    needed = "a worker needs up to WORKER_CONCURRENCY + 6 = 16: lower WORKER_CONCURRENCY, or raise max_connections"
+    needed = "a worker needs up to WORKER_CONCURRENCY + 7 = 17: lower WORKER_CONCURRENCY, or raise max_connections"
     assert needed in said
 
 
 def test_a_worker_holds_no_more_connections_than_it_says(database: Database, db: Connection) -> None:
-    """WORKER_CONCURRENCY + 6 at most, each under a name that tells what it is for."""
+    """WORKER_CONCURRENCY + 7 at most, each under a name that tells what it is for."""
     insert = "INSERT INTO email_jobs (job_id, type, template, recipient_email, content, subject)"
     db.execute(
         f"{insert} SELECT 'j-' || n, 'newsletter', 'newsletter', 'ann@example.com', 'c', 's'"
@@ -192,3 +192,17 @@ def test_a_worker_holds_no_more_connections_than_it_says(database: Database, db:
 
         eventually(all_tried, "every job was tried once")
     assert 0 < most <= 9
+
+
+def test_a_worker_that_sends_by_smtp_alone_loads_no_sdk(database: Database) -> None:
+    """Neither those of other providers nor the clients of Redis and Kafka: they cost memory and time at the start."""
+    code = (
+        "import asyncio, sys\n"
+        "from worker.app import app\n"
+        "from worker.process import WorkerProcess\n"
+        "async def make(): return WorkerProcess(app, app.settings)\n"
+        "asyncio.run(make())\n"
+        "print(sorted(set('boto3 sendgrid urllib3 redis confluent_kafka cryptography grpc dns'.split()) & set(sys.modules)))"
+    )
+    done = run(database.environment(), "-c", code)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -1,10 +1,12 @@
 """email-worker template lint, preview and sync."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from lab.sendgrid_server import SendGridServer
 from tests.integration.command import Command
 from tests.integration.rows import column, row, rows
 from tests.support import Database
@@ -126,3 +128,57 @@ def test_sync_into_an_unmigrated_database_fails_in_words(command: Command, empty
     ended = command("template", "sync", **empty_database.environment())
     assert ended.status == 1
     assert "email-worker migrate" in ended.err
+
+
+async def test_the_dynamic_template_is_made_found_and_mended(command: Command) -> None:
+    """One call makes it, the same again finds it unchanged, and what somebody changed at SendGrid is put right."""
+    async with SendGridServer("SG.key") as server:
+
+        async def sync(number: str = "") -> str:
+            ended = await asyncio.to_thread(
+                command,
+                "template",
+                "sync",
+                "--sendgrid",
+                SENDGRID_API_HOST=server.url,
+                SENDGRID_API_KEY="SG.key",
+                SENDGRID_TEMPLATE_ID=number,
+            )
+            assert (ended.status, ended.err) == (0, "")
+            return ended.out
+
+        created, _, number = (await sync()).strip().partition("   SENDGRID_TEMPLATE_ID=")
+        assert created == "created"
+        (template,) = server.templates.by_id.values()
+        assert template["generation"] == "dynamic"
+        assert (await sync(number)).startswith("unchanged ")
+        template["versions"][0]["plain_content"] = "View this mail in a browser"
+        assert (await sync(number)).startswith("mended ")
+        old, new = template["versions"]
+        assert (old["active"], new["active"]) == (0, 1)
+        parts = ("subject", "html_content", "plain_content", "generate_plain_content")
+        assert tuple(new[part] for part in parts) == ("{{{subject}}}", "{{{html}}}", "{{{text}}}", False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"SENDGRID_API_KEY": ""}, "SENDGRID_API_KEY is not set: it must hold a key with the right to write templates"),
+        ({"SENDGRID_API_KEY": "SG.wrong"}, "401 The provided authorization grant is invalid"),
+        ({"SENDGRID_TEMPLATE_ID": "d-nope"}, "SendGrid refuses to GET /d-nope: 404 template not found"),
+        ({"SENDGRID_TEMPLATE_ID": "old"}, "SENDGRID_TEMPLATE_ID='old' is no dynamic template; leave it empty"),
+        ({"SENDGRID_API_HOST": "http://127.0.0.1:1"}, "no connection to 127.0.0.1:1"),
+    ],
+)
+async def test_a_template_that_cannot_be_made_is_told_why(
+    command: Command, settings: dict[str, str], words: str
+) -> None:
+    """In a line, without the key."""
+    async with SendGridServer("SG.key") as server:
+        server.templates.by_id["old"] = {"id": "old", "generation": "legacy", "versions": []}
+        given = {"SENDGRID_API_HOST": server.url, "SENDGRID_API_KEY": "SG.key"} | settings
+        ended = await asyncio.to_thread(command, "template", "sync", "--sendgrid", **given)
+    assert ended.status != 0
+    assert words in ended.err
+    assert len(ended.err.splitlines()) <= 2
+    assert "SG." not in ended.err

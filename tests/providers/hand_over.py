@@ -20,6 +20,12 @@ async def turns(count: int = 50) -> None:
         await asyncio.sleep(0)
 
 
+async def heard(event: asyncio.Event) -> None:
+    """Wait for what must come soon; a test that waits for ever tells nobody why."""
+    async with asyncio.timeout(GUARD_SECONDS):
+        await event.wait()
+
+
 class Tally:
     """What all hand-overs of one test come to."""
 

@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from tests.providers.hand_over import RecordingHandOver, assert_books, send, turns
+from tests.providers.hand_over import RecordingHandOver, assert_books, heard, send, turns
 from tests.providers.mails import make_mail, make_mails, seqs
 from tests.providers.services import Conduct, Service, assert_works, for_one_call
 from worker.job import Accepted, Failed, Mail, NotSent, Options, Outcome, Refused, Unknown
@@ -76,7 +76,7 @@ async def test_nothing_leaves_before_admit_has_returned(service: Service) -> Non
     hand_over = RecordingHandOver(service.tally)
     hand_over.gate.clear()
     sending = asyncio.create_task(send(service.provider, make_mails(5), hand_over))
-    await hand_over.is_asked.wait()
+    await heard(hand_over.is_asked)
     await turns()
     assert service.contents() == {}
     assert service.tally.breaches == []
@@ -174,7 +174,7 @@ async def test_urgent_mail_passes_bulk_at_the_window(service: Service) -> None:
     full = RecordingHandOver(service.tally)
     full.gate.clear()
     running = [asyncio.create_task(send(service.provider, for_one_call(service, make_mails(service.open_limit)), full))]
-    await full.is_asked.wait()
+    await heard(full.is_asked)
     for first, is_urgent in ((100, False), (200, True)):
         hand_over = RecordingHandOver(service.tally, is_urgent=is_urgent)
         running.append(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.providers.hand_over import GUARD_SECONDS, RecordingHandOver, Tally, assert_books, send, turns
+from tests.providers.hand_over import GUARD_SECONDS, RecordingHandOver, Tally, assert_books, heard, send, turns
 from tests.providers.mails import make_mails
 from tests.providers.services import Conduct, Service, assert_works
 from worker.job import Accepted, Failed, NotSent, Unavailable, Unknown
@@ -54,8 +54,8 @@ async def test_a_deadline_that_has_passed_sends_nothing(service: Service) -> Non
 async def test_the_end_of_one_batch_is_not_the_end_of_another(service: Service) -> None:
     """A batch behind one that waits for a silent service goes out when the first one's time is up."""
     await service.behave(Conduct.SILENT)
-    short = asyncio.create_task(send(service.provider, make_mails(30), RecordingHandOver(service.tally, seconds=0.6)))
-    await service.has_content.wait()
+    short = asyncio.create_task(send(service.provider, make_mails(30), RecordingHandOver(service.tally, seconds=1.5)))
+    await heard(service.has_content)
     await turns()
     await service.behave(Conduct.NORMAL)
     outcomes = await send(service.provider, make_mails(5, 100), RecordingHandOver(service.tally))
@@ -84,8 +84,8 @@ async def test_a_provider_that_was_never_used_can_be_closed(service: Service) ->
 async def test_closing_while_a_batch_waits_for_a_connection_still_answers_it(service: Service) -> None:
     """A provider that is closed under a batch does not raise into it: every mail has one answer, and none is sent."""
     await service.behave(Conduct.MUTE)
-    sending = asyncio.create_task(send(service.provider, make_mails(3), RecordingHandOver(service.tally, seconds=0.8)))
-    await service.is_contacted.wait()
+    sending = asyncio.create_task(send(service.provider, make_mails(3), RecordingHandOver(service.tally, seconds=1.5)))
+    await heard(service.is_contacted)
     await turns()
     await service.provider.close()
     outcomes = await sending
@@ -98,8 +98,8 @@ async def test_closing_while_a_batch_waits_for_a_connection_still_answers_it(ser
 async def test_closing_while_answers_are_awaited_loses_none(service: Service) -> None:
     """A provider that is closed too early still ends the batch by its deadline, with the truth about each mail."""
     await service.behave(Conduct.SILENT)
-    sending = asyncio.create_task(send(service.provider, make_mails(9), RecordingHandOver(service.tally, seconds=0.6)))
-    await service.has_content.wait()
+    sending = asyncio.create_task(send(service.provider, make_mails(9), RecordingHandOver(service.tally, seconds=1.5)))
+    await heard(service.has_content)
     await turns()
     await service.provider.close()
     outcomes = await sending
@@ -115,7 +115,7 @@ async def test_a_cancelled_send_leaves_nothing_behind_that_could_still_go(servic
     abandoned = make_mails(service.open_limit)
     hand_over.begin(abandoned)
     sending = asyncio.create_task(service.provider.send(abandoned, hand_over))
-    await service.has_content.wait()
+    await heard(service.has_content)
     await turns()
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):

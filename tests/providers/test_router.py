@@ -8,6 +8,7 @@ import pytest
 from lab.scripted_smtp import ScriptedServer
 from lab.smtp_offer import DEFAULT_EXTENSIONS
 from lab.smtp_script import Context, Delay, Drop, Script
+from lab.unlimited import free_way
 from tests.providers.hand_over import RecordingHandOver, Tally
 from tests.providers.mails import make_mail, make_mails, seq_of_address
 from tests.providers.services import SmtpRig, contents_of
@@ -43,7 +44,7 @@ async def route(router: Router, mails: list[Mail], keeps: dict[str, set[int]] | 
         run.passages.append((name, hand_over))
         return hand_over
 
-    await router.send(mails, open_hand_over, run.outcomes)
+    await router.send(mails, open_hand_over, run.outcomes, free_way())
     assert tally.breaches == []
     assert tally.open == 0
     return run
@@ -145,7 +146,7 @@ async def test_a_mail_that_was_not_sent_stays_with_the_primary(rig: SmtpRig) -> 
         hand_over.on_answer = outcomes.__setitem__
         return hand_over
 
-    await router.send(mails, open_hand_over, outcomes)
+    await router.send(mails, open_hand_over, outcomes, free_way())
     assert {type(outcome) for outcome in outcomes.values()} == {NotSent}
     assert fallback.connections == []
 

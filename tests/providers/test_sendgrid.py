@@ -176,7 +176,7 @@ SENDER_WORDS = "The from address does not match a verified Sender Identity."
         (Reply(404, (Fault("Not Found"),)), Unavailable("404 Not Found")),
         (Reply(403, (Fault(SENDER_WORDS, "from"),)), Failed(f"403 {SENDER_WORDS}", is_providers_fault=True)),
         (Reply(400, (Fault("bad", "from.email"),)), Failed("400 bad", is_providers_fault=True)),
-        (Reply(429), Failed("429", is_providers_fault=True)),
+        (Reply(429), Failed("429", is_providers_fault=True, is_throttled=True)),
         (Reply(500), Failed("500", is_providers_fault=True)),
         (Reply(503), Failed("503", is_providers_fault=True)),
         (Reply(504), Unknown("504")),

@@ -76,9 +76,6 @@ async def server() -> AsyncIterator[SesServer]:
 
 async def deliver(server: SesServer, mails: Sequence[Mail], seconds: float = 10.0, **options: object) -> Outcomes:
     """Send these with a provider of their own, and look for the secret in everything that it says."""
-    is_ours = options.pop("is_our_sender", True)
-    for mail in mails if is_ours else ():
-        mail.options = msgspec.structs.replace(mail.options, from_address=None)
     provider = make_provider(server, **options)  # type: ignore[arg-type]
     try:
         outcomes = await send(provider, mails, RecordingHandOver(seconds=seconds))
@@ -87,6 +84,13 @@ async def deliver(server: SesServer, mails: Sequence[Mail], seconds: float = 10.
     said = [repr(provider), *map(repr, outcomes.values()), *map(words_of, outcomes.values())]
     assert not any(KEYS["AKIDLAB"] in text for text in said)
     return outcomes
+
+
+async def deliver_ours(server: SesServer, mails: Sequence[Mail], seconds: float = 10.0, **options: object) -> Outcomes:
+    """The same, with none but our own sender."""
+    for mail in mails:
+        mail.options = msgspec.structs.replace(mail.options, from_address=None)
+    return await deliver(server, mails, seconds, **options)
 
 
 def kind(outcome: Outcome) -> str:
@@ -113,7 +117,7 @@ def test_the_tables_are_complete() -> None:
 async def test_each_status_has_its_outcome(server: SesServer, status: str) -> None:
     """One entry's status is that mail's outcome, and nobody else's."""
     server.conduct = lambda _: Entries(lambda _, entry: status if seq_of_entry(entry) == 2 else None)
-    outcomes = await deliver(server, of_one_sender(3))
+    outcomes = await deliver_ours(server, of_one_sender(3))
     assert {seq: kind(outcome) for seq, outcome in outcomes.items()} == {1: ACCEPTED, 2: OF_STATUS[status], 3: ACCEPTED}
     assert status == "SUCCESS" or status in words_of(outcomes[2])
 
@@ -123,7 +127,7 @@ async def test_each_status_has_its_outcome(server: SesServer, status: str) -> No
 async def test_each_exception_has_its_outcome(server: SesServer, code: str, options: Options | None) -> None:
     """An exception for a call of one mail is that mail's outcome, in one request."""
     server.conduct = lambda _: Refusal(code)
-    outcomes = await deliver(server, [make_mail(1, options=options)])
+    outcomes = await deliver_ours(server, [make_mail(1, options=options)])
     assert kind(outcomes[1]) == OF_EXCEPTION[code]
     assert code in words_of(outcomes[1])
     assert len(server.requests) == 1
@@ -133,7 +137,7 @@ async def test_each_exception_has_its_outcome(server: SesServer, code: str, opti
 async def test_an_exception_about_the_account_is_everybodys(server: SesServer, code: str) -> None:
     """A call of many mails that was refused because of the account is not repeated."""
     server.conduct = lambda _: Refusal(code)
-    outcomes = await deliver(server, of_one_sender(6))
+    outcomes = await deliver_ours(server, of_one_sender(6))
     assert {kind(outcome) for outcome in outcomes.values()} == {OF_EXCEPTION[code]}
     assert len(server.requests) == 1
 
@@ -143,7 +147,7 @@ async def test_an_exception_about_the_account_is_everybodys(server: SesServer, c
 async def test_the_mail_that_spoils_a_call_is_found(server: SesServer, code: str, bad: set[int]) -> None:
     """A call that SES refuses because of one mail is halved until that one alone is refused; each other mail goes."""
     server.conduct = lambda request: Refusal(code) if bad & numbers(request) else None
-    outcomes = await deliver(server, of_one_sender(20))
+    outcomes = await deliver_ours(server, of_one_sender(20))
     assert {seq for seq, outcome in outcomes.items() if isinstance(outcome, Refused)} == bad
     assert {seq for seq, outcome in outcomes.items() if isinstance(outcome, Accepted)} == set(range(1, 21)) - bad
     assert len(server.accepted) == 20 - len(bad)
@@ -153,7 +157,7 @@ async def test_an_unverified_identity_is_nobodys_refusal(server: SesServer) -> N
     """SES says MessageRejected of a sender that is not verified: the mail must wait for somebody to mend it."""
     words = "Email address is not verified. The following identities failed the check in region EU-CENTRAL-1: s1"
     server.conduct = lambda _: Refusal("MessageRejected", words)
-    outcomes = await deliver(server, of_one_sender(3))
+    outcomes = await deliver_ours(server, of_one_sender(3))
     assert {kind(outcome) for outcome in outcomes.values()} == {OUT}
 
 
@@ -165,7 +169,7 @@ async def test_without_an_answer_all_is_unknown_and_asked_once(
     """No SDK repeats a request that was written: every mail in it is in doubt, and the server saw one request."""
     server.conduct = lambda _: act
     mails = [make_mail(1, options=options)] if options else of_one_sender(5)
-    outcomes = await deliver(server, mails, answer_seconds=0.4)
+    outcomes = await deliver_ours(server, mails, answer_seconds=0.4)
     assert {type(outcome) for outcome in outcomes.values()} == {Unknown}
     assert len(server.requests) == 1
 
@@ -203,7 +207,7 @@ async def test_a_restarted_service_is_reached_again(server: SesServer) -> None:
 async def test_an_answer_that_is_none_is_unknown(server: SesServer, body: bytes) -> None:
     """200 with anything but a result for each mail says nothing about them: they may be on their way."""
     server.conduct = lambda _: Garbage(body)
-    outcomes = await deliver(server, of_one_sender(2))
+    outcomes = await deliver_ours(server, of_one_sender(2))
     assert {type(outcome) for outcome in outcomes.values()} == {Unknown}
     assert len(server.requests) == 1
 
@@ -212,13 +216,13 @@ async def test_an_unknown_status_is_not_taken_for_success(server: SesServer) -> 
     """What SES may say one day is no acceptance."""
     result = {"Status": "SOMETHING_NEW", "Error": "who knows"}
     server.conduct = lambda _: Garbage(json.dumps({"BulkEmailEntryResults": [result]}).encode())
-    outcomes = await deliver(server, make_mails(1))
+    outcomes = await deliver_ours(server, make_mails(1))
     assert not isinstance(outcomes[1], Accepted | Refused)
 
 
 async def test_a_wrong_secret_is_out_and_stays_secret(server: SesServer) -> None:
     """SES refuses the signature: nothing goes, nothing is used up, and no text holds either secret."""
-    outcomes = await deliver(server, of_one_sender(3), secret="wrong-and-also-secret")
+    outcomes = await deliver_ours(server, of_one_sender(3), secret="wrong-and-also-secret")
     assert {kind(outcome) for outcome in outcomes.values()} == {OUT}
     assert not any("also-secret" in repr(outcome) for outcome in outcomes.values())
     assert server.accepted == []
@@ -227,7 +231,7 @@ async def test_a_wrong_secret_is_out_and_stays_secret(server: SesServer) -> None
 async def test_at_the_deadline_what_was_written_is_unknown(server: SesServer) -> None:
     """The batch ends on time although the service is slow; calls that never began are NotSent."""
     server.conduct = lambda _: Stall()
-    outcomes = await deliver(server, of_one_sender(9), seconds=0.5, per_call=3)
+    outcomes = await deliver_ours(server, of_one_sender(9), seconds=0.5, per_call=3)
     assert {seq for seq, outcome in outcomes.items() if isinstance(outcome, Unknown)} == {1, 2, 3}
     assert {type(outcome) for outcome in outcomes.values()} == {Unknown, NotSent}
 
@@ -235,17 +239,17 @@ async def test_at_the_deadline_what_was_written_is_unknown(server: SesServer) ->
 async def test_a_slow_answer_is_an_answer(server: SesServer) -> None:
     """A service that takes its time within answer_seconds has accepted."""
     server.conduct = lambda _: Delay(0.3)
-    outcomes = await deliver(server, make_mails(2))
+    outcomes = await deliver_ours(server, make_mails(2))
     assert {kind(outcome) for outcome in outcomes.values()} == {ACCEPTED}
 
 
 async def test_what_ses_says_of_one_mail_may_differ_in_a_call(server: SesServer) -> None:
     """All statuses in one call, each at its mail."""
     server.conduct = lambda _: Entries(lambda index, _: STATUSES[index])
-    outcomes = await deliver(server, of_one_sender(len(STATUSES)))
+    outcomes = await deliver_ours(server, of_one_sender(len(STATUSES)))
     assert [kind(outcomes[seq]) for seq in sorted(outcomes)] == [OF_STATUS[status] for status in STATUSES]
     server.conduct = lambda _: all_entries("FAILED")
-    assert {kind(outcome) for outcome in (await deliver(server, make_mails(2))).values()} == {FAULT}
+    assert {kind(outcome) for outcome in (await deliver_ours(server, make_mails(2))).values()} == {FAULT}
 
 
 def of_one_sender(count: int, first: int = 1) -> list[Mail]:
@@ -266,7 +270,7 @@ def numbers(request: Request) -> set[int]:
 async def test_a_producers_sender_is_no_fault_of_the_provider(server: SesServer, act: Act) -> None:
     """A job that names a sender of its own costs itself a retry, and the provider nothing."""
     server.conduct = lambda _: act
-    outcomes = await deliver(server, make_mails(2), is_our_sender=False)
+    outcomes = await deliver(server, make_mails(2))
     assert [isinstance(outcome, Failed) and not outcome.is_providers_fault for outcome in outcomes.values()] == [
         True
     ] * 2

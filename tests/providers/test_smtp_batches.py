@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lab.smtp_script import Action, Context, Delay, Drop, DropMid, Garbage, Script
-from tests.providers.hand_over import RecordingHandOver, assert_books, send
+from tests.providers.hand_over import RecordingHandOver, assert_books, heard, send
 from tests.providers.mails import make_mails, seq_of_address
 from tests.providers.services import SmtpRig, accepted_of, contents_of
 from worker.job import Accepted, Failed, NotSent, Outcome, Refused, Unknown
@@ -164,7 +164,7 @@ async def test_the_deadline_of_one_batch_is_no_doubt_for_another(rig: SmtpRig, e
     server = await rig.server(Script(data=data, content=Delay(1.0)), extensions=extensions)
     provider = rig.provider(server)
     long = asyncio.create_task(send(provider, make_mails(1), RecordingHandOver()))
-    await started.wait()
+    await heard(started)
     outcomes = await send(provider, make_mails(1, 2), RecordingHandOver(seconds=0.6))
     assert isinstance(outcomes[2], NotSent)
     assert isinstance((await long)[1], Accepted)
@@ -181,7 +181,7 @@ async def test_urgent_mail_passes_bulk_at_the_connection(rig: SmtpRig, extension
     server = await rig.server(Script(data=data), extensions=extensions)
     provider = rig.provider(server)
     bulk = asyncio.create_task(send(provider, make_mails(3), RecordingHandOver()))
-    await started.wait()
+    await heard(started)
     urgent = await send(provider, make_mails(3, 11), RecordingHandOver(is_urgent=True))
     assert {type(outcome) for outcome in urgent.values()} == {Accepted}
     await bulk
@@ -199,7 +199,7 @@ async def test_a_flood_of_urgent_mail_does_not_stop_bulk(rig: SmtpRig, extension
     server = await rig.server(Script(data=data), extensions=extensions)
     provider = rig.provider(server)
     bulk = asyncio.create_task(send(provider, make_mails(3), RecordingHandOver()))
-    await started.wait()
+    await heard(started)
     await send(provider, make_mails(20, 11), RecordingHandOver(is_urgent=True))
     await bulk
     order = [seq_of_address(mail.sender) for mail in server.mails]

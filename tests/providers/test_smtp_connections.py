@@ -5,7 +5,7 @@ from collections import Counter
 
 from lab.scripted_smtp import ScriptedServer
 from lab.smtp_script import Action, Context, Delay, Drop, Script, Stall
-from tests.providers.hand_over import GUARD_SECONDS, RecordingHandOver, send, turns
+from tests.providers.hand_over import GUARD_SECONDS, RecordingHandOver, heard, send, turns
 from tests.providers.mails import make_mails
 from tests.providers.services import SmtpRig
 from worker.job import Accepted, NotSent, Outcome
@@ -106,7 +106,7 @@ async def test_an_idle_connection_says_goodbye(rig: SmtpRig, extensions: tuple[s
     provider = rig.provider(server, idle_seconds=0.2)
     assert_all_accepted(await send(provider, make_mails(2), RecordingHandOver()), server, 2)
     async with asyncio.timeout(GUARD_SECONDS):
-        await said.wait()
+        await heard(said)
     assert_all_accepted(await send(provider, make_mails(2, 3), RecordingHandOver()), server, 4)
     assert [mail.connection for mail in server.mails][2:] != [1, 1]
 
@@ -177,7 +177,7 @@ async def test_closing_says_goodbye_after_the_mails_in_hand(rig: SmtpRig, extens
     server = await rig.server(Script(content=content), extensions=extensions)
     provider = rig.provider(server)
     sending = asyncio.create_task(send(provider, make_mails(1), RecordingHandOver()))
-    await has_content.wait()
+    await heard(has_content)
     await provider.close()
     assert_all_accepted(await sending, server, 1)
     await turns()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import AsyncConnection
 
+from lab.unlimited import unlimited
 from tests.stateful.limits import BATCH_SIZE, DOUBT_SECONDS, MAX_RETRIES, RETRY_SECONDS
 from tests.stateful.oracle import Oracle
 from tests.stateful.plan import PLAN, Plan, PlannedProvider
@@ -96,7 +97,8 @@ class Plant:
             )
 
         router = Router([provider("smtp"), provider("smtp_fallback")], ENDLESS)
-        process = Process(name, settings, journal, Delivery(settings, Catalog(), journal, router, sender_of(settings)))
+        delivery = Delivery(settings, Catalog(), journal, router, unlimited(), sender_of(settings))
+        process = Process(name, settings, journal, delivery)
         self.processes.append(process)
         return process
 

@@ -50,6 +50,9 @@ class Tables:
         if statement == query("load_routes"):
             self._answer = self.routes
             return self
+        if statement == query("load_ceilings"):
+            self._answer = []
+            return self
         assert parameters is not None
         self.asked.append(parameters["names"])
         self._answer = [

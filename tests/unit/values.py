@@ -32,6 +32,7 @@ _JOB = Job(
     max_retries=None,
     provider=None,
     next_attempt_at=None,
+    turn_seconds=None,
     is_expired=False,
     suppressions=None,
     catalog_version=1,

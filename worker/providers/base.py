@@ -19,6 +19,8 @@ What the conformance suite (`tests/providers`) asks of every provider besides:
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from worker.job import Mail, Outcome
 
 
@@ -51,3 +53,11 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Let go of all connections, politely and soon."""
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """What a provider's account allows; None: no limit."""
+
+    most_per_second: float | None
+    most_per_day: float | None
+    sent_last_day: float

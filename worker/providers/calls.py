@@ -17,10 +17,13 @@ import structlog
 
 from worker.errors import AnswerLost, ComposeError, ProviderUnreachable
 from worker.job import TOO_LATE, Failed, Mail, NotSent, Outcome, Refused, Unknown
-from worker.providers.base import HandOver
+from worker.providers.base import HandOver, Quota
 from worker.providers.window import Window
 
 log = structlog.get_logger(__name__)
+
+# A shutdown may have to wait for it.
+QUOTA_SECONDS = 3.0
 
 _CUT_OFF = "the batch's time was up before an answer came"
 
@@ -55,6 +58,12 @@ class Api(Protocol):
         """Send these, in a thread; a verdict for each. One entry alone always gets an outcome.
 
         Raises ProviderUnreachable when nothing was written, and AnswerLost when no answer came.
+        """
+
+    def quota(self, timeout_seconds: float) -> Quota | None:
+        """What the account allows, asked in a thread; None, if the service cannot be asked.
+
+        Raises ProviderUnreachable and AnswerLost, the latter for an answer that says nothing about it too.
         """
 
     def close(self) -> None:
@@ -188,6 +197,11 @@ class CalledProvider:
             log.warning("a call failed unexpectedly", provider=self.name, error=type(error).__name__)
             outcome = Unknown(f"the call ended with {type(error).__name__}")
         return [outcome] * len(entries)
+
+    async def quota(self) -> Quota | None:
+        """See `Api.quota`."""
+        # Not in the threads of the calls, which may all be busy.
+        return await asyncio.to_thread(self._api.quota, min(self._answer_seconds, QUOTA_SECONDS))
 
     async def close(self) -> None:
         """Begin nothing more; calls that are out end by themselves, within their time."""

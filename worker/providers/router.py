@@ -1,7 +1,8 @@
 """Which provider gets a mail: the primary, and after a definite failure of its own the next, in the same claim.
 
 Never after a refusal of the recipient, which another provider would repeat, and never from a doubt, which another could
-only double. A provider whose breaker is open is passed over; when all are, the mail waits, at no cost.
+only double. A provider whose breaker is open, or that has reached its ceiling of the day, is passed over; when all are,
+the mail waits, at no cost. What a rate limit holds up waits for its turn.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import msgspec
 from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unavailable, Unknown
 from worker.providers.base import HandOver, Provider
 from worker.providers.breaker import Breaker, BreakerState
+from worker.rate_limits import Allowance, Held
 
 # a provider's name -> the batch's passage to it
 OpenHandOver = Callable[[str], HandOver]
@@ -35,13 +37,15 @@ class Router:
         self._breakers = {name: Breaker(name, patience.failures, patience.open_seconds) for name in self._chain}
         self._slow_seconds = patience.slow_seconds
 
-    async def send(self, mails: Sequence[Mail], hand_over: OpenHandOver, outcomes: dict[int, Outcome]) -> None:
+    async def send(
+        self, mails: Sequence[Mail], hand_over: OpenHandOver, outcomes: dict[int, Outcome], allowance: Allowance
+    ) -> None:
         """Send by the first provider that takes each mail. `outcomes`, by seq, is filled by the hand-overs."""
         chains: dict[Chain, list[Mail]] = {}
         for mail in mails:
             mail.reason = ""
             chains.setdefault(self._chain_of(mail), []).append(mail)
-        journey = _Journey(self, hand_over, outcomes)
+        journey = _Journey(self, hand_over, outcomes, allowance)
         journeys = [journey.offer(chain, group) for chain, group in chains.items()]
         if len(journeys) == 1:
             await journeys[0]
@@ -62,15 +66,17 @@ class Router:
         """The breaker of a provider."""
         return self._breakers[name]
 
-    async def call(self, name: str, mails: Sequence[Mail], hand_over: HandOver, *, is_probe: bool) -> None:
-        """Send by one provider, under the eyes of its breaker."""
-        breaker = self._breakers[name]
-        guarded = _Guarded(hand_over, breaker, self._slow_seconds, is_probe=is_probe)
-        try:
+    async def call(self, name: str, mails: Sequence[Mail], hand_over: HandOver, *, is_probe: bool) -> "Throttled":
+        """Send by one provider, under the eyes of its breaker; returns what it found too fast."""
+        guarded = _Guarded(hand_over, self._breakers[name], self._slow_seconds, is_probe=is_probe)
+        if mails:
             await self._providers[name].send(mails, guarded)
-        finally:
-            if is_probe:
-                breaker.probe_ended()
+        return guarded.throttled
+
+    @property
+    def providers(self) -> Sequence[Provider]:
+        """All of them."""
+        return list(self._providers.values())
 
     async def close(self) -> None:
         """Close all providers."""
@@ -81,8 +87,11 @@ class Router:
 class _Journey:
     """One batch's mails on their way past the providers."""
 
-    def __init__(self, router: Router, hand_over: OpenHandOver, outcomes: dict[int, Outcome]) -> None:
+    def __init__(
+        self, router: Router, hand_over: OpenHandOver, outcomes: dict[int, Outcome], allowance: Allowance
+    ) -> None:
         self._router = router
+        self._allowance = allowance
         self._hand_over = hand_over
         self._outcomes = outcomes
 
@@ -111,9 +120,35 @@ class _Journey:
 
     async def _try(self, name: str, further: Chain, mails: list[Mail], *, is_probe: bool = False) -> None:
         _note_way(mails, name)
-        await self._router.call(name, mails, self._hand_over(name), is_probe=is_probe)
-        if further and (left := [mail for mail in mails if self._falls_back(mail)]):
+        hand_over = self._hand_over(name)
+        held = await self._allowance.admit(name, mails)
+        going = [mail for mail in mails if mail.job.seq not in held] if held else mails
+        try:
+            throttled = await self._router.call(name, going, hand_over, is_probe=is_probe)
+        finally:
+            if is_probe:
+                self._router.breaker(name).probe_ended()
+        if throttled.is_any:
+            await self._allowance.slow_down(name, throttled.addresses)
+        if further and (left := [mail for mail in going if self._falls_back(mail)]):
             await self.offer(further, left)
+        if held:
+            await self._hold(name, further, [(mail, held[mail.job.seq]) for mail in mails if mail.job.seq in held])
+
+    async def _hold(self, name: str, further: Chain, held: list[tuple[Mail, Held]]) -> None:
+        """Later, at its turn; or by the next provider, where this one takes no more today."""
+        hand_over = self._hand_over(name)
+        elsewhere = []
+        for mail, why in held:
+            mail.reason += f": {why.reason}"
+            if why.is_ceiling and further:
+                elsewhere.append(mail)
+            elif not why.seconds:
+                hand_over.answer(mail, NotSent(mail.reason))
+            else:
+                hand_over.answer(mail, Unavailable(mail.reason, why.seconds, has_turn=not why.is_ceiling))
+        if elsewhere:
+            await self.offer(further, elsewhere)
 
     async def _pass_over(self, name: str, further: Chain, mails: list[Mail]) -> None:
         """The breaker lets nothing through: the next provider, or later."""
@@ -150,12 +185,26 @@ def _note_way(mails: Sequence[Mail], name: str) -> None:
 def _providers_fault(outcome: Outcome | None) -> str | None:
     """What the provider said when it failed by its own fault; None for every other end."""
     match outcome:
-        case Failed(answer, True, _):
+        case Failed(answer, True, _, _):
             return answer
-        case Unavailable(reason, _):
+        case Unavailable(reason, _, _):
             return reason
         case _:
             return None
+
+
+class Throttled:
+    """What a provider found too fast: itself, or for these recipients."""
+
+    def __init__(self) -> None:
+        self.is_any = False
+        self.addresses: list[str] = []
+
+    def note(self, mail: Mail, outcome: Failed) -> None:
+        """One answer that says so."""
+        self.is_any = True
+        if not outcome.is_providers_fault:
+            self.addresses.append(mail.job.recipient_email)
 
 
 class _Guarded:
@@ -171,6 +220,7 @@ class _Guarded:
         self._is_probe = is_probe
         self._time = asyncio.get_running_loop().time
         self._since: dict[int, float] = {}
+        self.throttled = Throttled()
 
     async def admit(self, mails: Sequence[Mail]) -> list[Mail]:
         """See `HandOver`; what an open breaker holds up is answered at once."""
@@ -187,6 +237,8 @@ class _Guarded:
     def answer(self, mail: Mail, outcome: Outcome) -> None:
         """See `HandOver`."""
         self._passage.answer(mail, outcome)
+        if isinstance(outcome, Failed) and outcome.is_throttled:
+            self.throttled.note(mail, outcome)
         match outcome:
             case Accepted():
                 since = self._since.get(mail.job.seq)
@@ -194,13 +246,13 @@ class _Guarded:
                     self._breaker.failed(f"an answer took {took:.1f} s", is_probe=self._is_probe)
                 else:
                     self._breaker.succeeded(is_probe=self._is_probe)
-            case Refused() | Failed(_, False, _):
+            case Refused() | Failed(_, False, _, _):
                 # What was never admitted was refused by ourselves, and says nothing about the provider.
                 if mail.job.seq in self._since:
                     self._breaker.succeeded(is_probe=self._is_probe)
-            case Failed(words, True, _) | Unknown(words):
+            case Failed(words, True, _, _) | Unknown(words):
                 self._breaker.failed(words, is_probe=self._is_probe)
-            case Unavailable(reason, seconds):
+            case Unavailable(reason, seconds, _):
                 self._breaker.is_out(reason, seconds)
             case NotSent():
                 pass

@@ -16,6 +16,7 @@ from worker.compose import Sender, check_attachment
 from worker.errors import ComposeError
 from worker.job import Accepted, Failed, Mail, Outcome, Refused, Unavailable, Unknown
 from worker.providers.api_mail import ApiMail, Person, api_mail
+from worker.providers.base import Quota
 from worker.providers.calls import CalledProvider, Entry, Verdict
 from worker.providers.http import HttpAnswer, HttpPool
 from worker.setting_types import Secret
@@ -152,6 +153,10 @@ class SendGridApi:
             one.dynamic_template_data = {"subject": content.subject, "html": content.html, "text": content.text}
         return one
 
+    def quota(self, timeout_seconds: float) -> Quota | None:
+        """See `calls.Api`. SendGrid tells its limits with the answers alone."""
+        return None
+
     def close(self) -> None:
         """See `calls.Api`."""
         self._http.close()
@@ -201,7 +206,7 @@ def _common_fate(answer: HttpAnswer, said: list[_Said], words: str, *, is_our_se
         # A gateway that waited in vain for what it had passed on; or a success of a kind that nobody has described.
         return Unknown(words)
     if answer.status == TOO_MANY:
-        return Failed(words, is_providers_fault=True, retry_after_seconds=_wait_seconds(answer))
+        return Failed(words, is_providers_fault=True, retry_after_seconds=_wait_seconds(answer), is_throttled=True)
     if answer.status >= SERVER_ERROR:
         return Failed(words, is_providers_fault=True)
     if answer.status == FORBIDDEN and "from address" in words.lower():

@@ -16,6 +16,7 @@ from worker.compose import Composer, Sender
 from worker.errors import AnswerLost
 from worker.job import Accepted, Failed, Mail, Outcome, Refused, Unavailable, Unknown
 from worker.providers.api_mail import ApiMail, api_mail, mailbox, template_data
+from worker.providers.base import Quota
 from worker.providers.calls import CalledProvider, Entry, Verdict
 from worker.providers.http import HttpPool
 from worker.setting_types import Secret
@@ -40,13 +41,15 @@ _NOTHING = '{"subject":"","html":"","text":""}'
 _REFUSED = frozenset({"MESSAGE_REJECTED", "INVALID_PARAMETER"})
 _FAILED = frozenset({"ACCOUNT_THROTTLED", "TRANSIENT_FAILURE", "FAILED"})
 # Exceptions of the whole call, by their codes.
-_BUSY = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestTimeout"})
+_TOO_FAST = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling"})
+_BUSY = _TOO_FAST | {"RequestTimeout"}
 _ABOUT_A_MAIL = frozenset({"MessageRejected", "BadRequestException", "ValidationException"})
 # Said of an identity, and so of the account's set-up, not of the mail.
 _UNVERIFIED = "not verified"
 _UNVERIFIED_STATUSES = ("MAIL_FROM_DOMAIN_NOT_VERIFIED", "MailFromDomainNotVerified")
 GATEWAY_TIMEOUT = 504
 PAYLOAD_TOO_LARGE = 413
+TOO_MANY = 429
 SERVER_ERROR = 500
 
 
@@ -160,6 +163,20 @@ class SesApi:
             raise AnswerLost(f"SES answered for {len(results)} of {len(entries)} mails")
         return [_entry_outcome(result, is_our_sender=group.is_our_sender) for result in results]
 
+    def quota(self, timeout_seconds: float) -> Quota | None:
+        """See `calls.Api`. SES writes -1 where there is no limit."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self._thread.seconds = timeout_seconds
+        try:
+            found = self._client.get_account().get("SendQuota", {})
+            rate, day, sent = (float(found[name]) for name in ("MaxSendRate", "Max24HourSend", "SentLast24Hours"))
+        except ClientError as error:
+            raise AnswerLost(error.response.get("Error", {}).get("Code", "no answer")) from None
+        except (BotoCoreError, KeyError, ValueError) as error:
+            raise AnswerLost(f"GetAccount: {type(error).__name__}") from None
+        return Quota(rate if rate > 0 else None, day if day >= 0 else None, sent)
+
     def _send(self, request: "AWSPreparedRequest", **_: Any) -> "AWSResponse":
         """botocore's request over our own connection."""
         from botocore.awsrequest import AWSResponse
@@ -217,7 +234,7 @@ def _entry_outcome(result: dict[str, str], *, is_our_sender: bool) -> Outcome:
     if status in _REFUSED and _UNVERIFIED not in words:
         return Refused(words)
     if status in _FAILED:
-        return Failed(words, is_providers_fault=True)
+        return Failed(words, is_providers_fault=True, is_throttled=status == "ACCOUNT_THROTTLED")
     # Quota, suspended, paused, not verified, a configuration set that is none: somebody has to mend it.
     return Unavailable(words)
 
@@ -239,7 +256,7 @@ def _refused_call(response: dict[str, Any], entries: int, *, is_our_sender: bool
         # A producer's sender, not the account: its mails alone pay for it.
         outcome = Failed(words, is_providers_fault=False)
     elif status >= SERVER_ERROR or code in _BUSY:
-        outcome = Failed(words, is_providers_fault=True)
+        outcome = Failed(words, is_providers_fault=True, is_throttled=status == TOO_MANY or code in _TOO_FAST)
     elif (code in _ABOUT_A_MAIL or status == PAYLOAD_TOO_LARGE) and _UNVERIFIED not in words:
         outcome = Refused(words) if entries == 1 else None
     else:

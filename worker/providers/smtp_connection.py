@@ -13,6 +13,7 @@ from collections import deque
 
 from worker.job import TOO_LATE, Accepted, Failed, NotSent, Outcome, Refused, Unknown
 from worker.providers.base import HandOver
+from worker.providers.smtp_answers import failed
 from worker.providers.smtp_envelope import Command, Expect, Extensions, envelope, transparent, unfit
 from worker.providers.smtp_pool import Limits, Owner, Parcel
 
@@ -134,7 +135,7 @@ class SmtpConnection(asyncio.Protocol):
             self._recipient_answered(code, line)
         elif code // 100 != 2:
             if expected is Expect.MAIL:
-                self._problem = Failed(self._words(line), is_providers_fault=True)
+                self._problem = failed(self._words(line), is_providers_fault=True)
             else:
                 self._is_retiring = True
         if self._unsent and not self._expected:
@@ -152,7 +153,7 @@ class SmtpConnection(asyncio.Protocol):
             if code // 100 == 5:
                 self._problem = Refused(words)
             else:
-                self._problem = Failed(words, is_providers_fault=code == 421)
+                self._problem = failed(words, is_providers_fault=code == 421)
 
     def _data_answered(self, code: int, line: bytes) -> None:
         parcel, self._envelope = self._envelope, None
@@ -170,7 +171,7 @@ class SmtpConnection(asyncio.Protocol):
             self.give_up("a mail was taken back")
             return
         self._needs_reset = True
-        self._owner.finished(parcel, self._problem or Failed(self._words(line), is_providers_fault=True))
+        self._owner.finished(parcel, self._problem or failed(self._words(line), is_providers_fault=True))
         self._go_on()
 
     def _content_answered(self, code: int, line: bytes) -> None:
@@ -184,7 +185,7 @@ class SmtpConnection(asyncio.Protocol):
         elif code // 100 == 5:
             self._owner.finished(parcel, Refused(words))
         else:
-            self._owner.finished(parcel, Failed(words, is_providers_fault=code == 421))
+            self._owner.finished(parcel, failed(words, is_providers_fault=code == 421))
         if self._envelope is None:
             self._go_on()
 

@@ -1,0 +1,141 @@
+"""Who keeps the fleet's token buckets: Redis where there is one and it works, else Postgres; never both at once.
+
+The row of email_bucket_keeper says who. Each process looks at it once a second, and a change begins later than that, so
+nobody takes a token from the old keeper once the new one gives some. What the old one gave last is unknown to the new
+one, which holds the burst of every bucket back at first.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from worker.bucket_stores import PostgresBuckets, RedisBuckets
+from worker.buckets import Ask, Grant
+from worker.db import query
+from worker.errors import BucketsLost
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+LOOK_SECONDS = 1.0
+SWITCH_SECONDS = 1.5
+# How long Postgres keeps the buckets before Redis is tried again.
+TRY_REDIS_SECONDS = 10.0
+# When nobody can be asked.
+AWAY_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Epoch(NamedTuple):
+    keeper: str
+    number: int
+    began: float
+
+
+class BucketKeeper:
+    """Asks whoever keeps the buckets now."""
+
+    def __init__(self, settings: Settings, pool: "Pool") -> None:
+        self._pool = pool
+        self._share = settings.email_rate_transactional_share
+        self._postgres = PostgresBuckets(pool)
+        self._redis = RedisBuckets(settings) if settings.redis_host else None
+        self._epoch: _Epoch | None = None
+        self._looked_at = float("-inf")
+        self._tried_redis_at = float("-inf")
+        self._change: asyncio.Task[None] | None = None
+
+    async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
+        """An answer for each question. While nobody can answer, everything has to wait."""
+        try:
+            return await self._ask(asks)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("the rate limits cannot be asked", error=str(error).strip())
+            return _wait(asks, AWAY_SECONDS)
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        if self._change is not None:
+            self._change.cancel()
+            await asyncio.gather(self._change, return_exceptions=True)
+        if self._redis is not None:
+            await self._redis.close()
+
+    async def tidy(self) -> None:
+        """Forget the buckets in Postgres that say nothing any more."""
+        if self._epoch is None:
+            return
+        async with self._pool.connection() as connection:
+            await connection.execute(query("drop_old_buckets"))
+
+    async def _ask(self, asks: Sequence[Ask]) -> list[Grant]:
+        epoch = await self._current_epoch()
+        age = asyncio.get_running_loop().time() - epoch.began
+        if age < 0:
+            return _wait(asks, -age)
+        if epoch.keeper == "postgres":
+            self._try_redis(epoch)
+            return await self._postgres.ask(asks, age, self._share)
+        if self._redis is None:
+            await self._begin_epoch("postgres", epoch, "REDIS_HOST is not set for this worker")
+            return _wait(asks, SWITCH_SECONDS)
+        try:
+            return await self._redis.ask(asks, epoch.number, age, self._share)
+        except BucketsLost as error:
+            await self._begin_epoch("postgres", epoch, str(error))
+            return _wait(asks, SWITCH_SECONDS)
+
+    async def _current_epoch(self) -> _Epoch:
+        now = asyncio.get_running_loop().time()
+        if self._epoch is None or now - self._looked_at >= LOOK_SECONDS:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(query("read_bucket_keeper"))
+                row = await cursor.fetchone()
+            assert row is not None
+            # The younger it is taken for, the later it begins; the older the look, the sooner comes the next.
+            self._epoch = _Epoch(row[0], row[1], asyncio.get_running_loop().time() - row[2])
+            self._looked_at = now
+        return self._epoch
+
+    def _try_redis(self, epoch: _Epoch) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._redis is None or now - self._tried_redis_at < TRY_REDIS_SECONDS:
+            return
+        is_first = self._tried_redis_at == float("-inf")
+        self._tried_redis_at = now
+        if is_first or now - epoch.began >= TRY_REDIS_SECONDS:
+            self._change = asyncio.create_task(self._change_to_redis(self._redis, epoch), name="buckets to redis")
+
+    async def _change_to_redis(self, redis: RedisBuckets, epoch: _Epoch) -> None:
+        try:
+            await redis.look()
+            number = await self._begin_epoch("redis", epoch, "it answers")
+            if number is not None:
+                await redis.begin_epoch(number)
+        except (BucketsLost, psycopg.Error, PoolTimeout) as error:
+            log.warning("Postgres goes on keeping the rate limits", reason=str(error).strip())
+
+    async def _begin_epoch(self, keeper: str, epoch: _Epoch, why: str) -> int | None:
+        """Change the keeper, if nobody else did; returns the number of the new epoch."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                query("change_bucket_keeper"),
+                {"keeper": keeper, "epoch": epoch.number, "begins_in": SWITCH_SECONDS},
+            )
+            row = await cursor.fetchone()
+        self._epoch = None
+        if row is None:
+            return None
+        log.warning("the rate limits are kept elsewhere now", keeper=keeper, reason=why)
+        return int(row[0])
+
+
+def _wait(asks: Sequence[Ask], seconds: float) -> list[Grant]:
+    return [Grant(0, seconds)] * len(asks)

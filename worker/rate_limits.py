@@ -1,0 +1,244 @@
+"""How fast mail may go: by provider, by recipient domain, to one person with one type of mail; and daily ceilings.
+
+The tokens of the default provider are taken before the claim, so that what it cannot take is not claimed. All other
+limits are asked once for a batch; a mail that one of them holds up waits for a moment of its own, at no cost.
+"""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from worker.buckets import NOT_TODAY, Ask, Grant, Kind, Limit
+from worker.headers import domain_of
+from worker.job import Job, Mail, Queue
+from worker.rate import Rate, parse_domain_rates, parse_rate
+from worker.settings import Settings, provider_names
+
+# (provider, domain or *, day) -> mails, as in email_warmup
+Ceilings = Mapping[tuple[str, str, date], int]
+
+ALL_DOMAINS = "*"
+# What waits for the next day comes in the course of this time, not all at midnight.
+MORNING_SECONDS = 600.0
+# How long a batch waits for those of its mails whose turn has come, when others took theirs a little late.
+PATIENCE_SECONDS = 0.3
+
+
+class Keeper(Protocol):
+    """What is asked for tokens; `worker.bucket_keeper` is it."""
+
+    async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
+        """An answer for each question."""
+
+
+class Held(NamedTuple):
+    """A mail that a limit holds up: why, for how long, and whether another provider may take it meanwhile.
+
+    0 seconds: the next claim may have it at once.
+    """
+
+    seconds: float
+    reason: str
+    is_ceiling: bool = False
+
+
+class RateLimits:
+    """The limits of the settings and of email_warmup, for all batches of a process."""
+
+    def __init__(self, settings: Settings, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._default = settings.email_provider_primary
+        rates = {name: getattr(settings, f"email_rate_{name}") for name in provider_names(settings)}
+        self._providers: dict[str, Rate] = {name: parse_rate(rate) for name, rate in rates.items() if rate}
+        self._domains = parse_domain_rates(settings.email_rate_domain)
+        self._recipient = parse_rate(settings.email_rate_recipient) if settings.email_rate_recipient else None
+        self._accounts: dict[str, Rate] = {}
+        self.ceilings: Ceilings = {}
+
+    def account_allows(self, provider: str, rate: Rate) -> None:
+        """What the provider's own account allows; it counts where it is less than the setting."""
+        self._accounts[provider] = rate
+
+    @asynccontextmanager
+    async def allowance(self, queue: Queue, most: int) -> "AsyncIterator[Allowance]":
+        """Tokens of the default provider for a claim; those that are not used go back."""
+        limit = self.provider_limit(self._default)
+        is_bulk = queue is Queue.BULK
+        if limit is None:
+            yield Allowance(self, is_bulk, most)
+            return
+        grant = (await self._keeper.ask([Ask(Kind.TAKE, [limit], most, is_bulk)]))[0]
+        allowance = Allowance(self, is_bulk, grant.tokens, grant.wait_seconds, limit)
+        try:
+            yield allowance
+        finally:
+            await allowance.keep(0)
+
+    async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
+        """Answers from whoever keeps the buckets."""
+        return await self._keeper.ask(asks) if asks else []
+
+    def provider_limit(self, provider: str) -> Limit | None:
+        """The bucket of a provider, if it has one: the slower of the setting and the account."""
+        rates = [rates[provider] for rates in (self._providers, self._accounts) if provider in rates]
+        if not rates:
+            return None
+        rate = max(rates, key=lambda rate: rate.interval)
+        return Limit(f"provider {provider}", rate.interval, rate.burst)
+
+    def is_default(self, provider: str) -> bool:
+        """Whether a claim brings tokens for this provider with it."""
+        return provider == self._default
+
+    def ceiling_limits(self, provider: str, address: str) -> list[Limit]:
+        """The ceilings of today that a mail to this address counts for."""
+        if not self.ceilings:
+            return []
+        today = _now().date()
+        domains = (ALL_DOMAINS, domain_of(address) or ALL_DOMAINS)
+        return [
+            Limit(f"ceiling {provider} {domain} {today}", 0, self.ceilings[provider, domain, today])
+            for domain in dict.fromkeys(domains)
+            if (provider, domain, today) in self.ceilings
+        ]
+
+    def domain_limit(self, address: str) -> Limit | None:
+        """The bucket of the recipient's domain."""
+        domain = domain_of(address) if self._domains else None
+        if domain is None:
+            return None
+        rate = self._domains.get(domain) or self._domains.get("")
+        return Limit(f"domain {domain}", rate.interval, rate.burst) if rate else None
+
+    def recipient_limit(self, job: Job) -> Limit | None:
+        """The bucket of this person and type. Its name tells nobody who it is."""
+        if self._recipient is None:
+            return None
+        who = hashlib.blake2b(f"{job.type} {job.recipient_email.lower()}".encode(), digest_size=16).hexdigest()
+        return Limit(f"recipient {who}", self._recipient.interval, self._recipient.burst)
+
+
+class Allowance:
+    """What one claim may send: its tokens of the default provider, and its way past the other limits."""
+
+    def __init__(
+        self, limits: RateLimits, is_bulk: bool, tokens: int, wait_seconds: float = 0.0, limit: Limit | None = None
+    ) -> None:
+        self.tokens = tokens
+        self.wait_seconds = wait_seconds
+        self._limits = limits
+        self._is_bulk = is_bulk
+        self._limit = limit
+
+    def ceilings(self, ceilings: Ceilings) -> None:
+        """The ceilings that were true when the jobs were claimed."""
+        self._limits.ceilings = ceilings
+
+    async def keep(self, needed: int) -> None:
+        """Give back the tokens beyond those that are needed, or take those that are owed."""
+        surplus = self.tokens - needed
+        if self._limit is None or not surplus:
+            return
+        self.tokens = needed
+        await self._limits.ask([Ask(Kind.GIVE, [self._limit], surplus, self._is_bulk)])
+
+    async def hold_up(self, jobs: Sequence[Job]) -> dict[int, Held]:
+        """Which of these jobs, by seq, must wait for the sake of their recipients."""
+        asks: dict[int, Ask] = {}
+        for job in jobs:
+            found = (self._limits.recipient_limit(job), self._limits.domain_limit(job.recipient_email))
+            limits = [limit for limit in found if limit is not None]
+            if limits:
+                asks[job.seq] = Ask(Kind.MAIL, limits, 1, self._is_bulk, job.turn_seconds)
+        return {
+            seq: Held(grant.wait_seconds, f"rate limit: {_names(asks[seq])}")
+            for seq, grant in (await self._ask(asks)).items()
+            if not grant.tokens
+        }
+
+    async def admit(self, provider: str, mails: Sequence[Mail]) -> dict[int, Held]:
+        """Which of these mails, by seq, this provider may not be given now."""
+        asks: dict[int, Ask] = {}
+        held: dict[int, Held] = {}
+        is_prepaid = self._limit is not None and self._limits.is_default(provider)
+        for mail in mails:
+            seq, cost = mail.job.seq, cost_of(mail)
+            limits = self._limits.ceiling_limits(provider, mail.job.recipient_email)
+            if is_prepaid and self.tokens <= 0:
+                held[seq] = Held(0.0, "its copies used up the claim's tokens")
+                continue
+            if is_prepaid:
+                # The last one may cost more than is left: then the bucket is charged for it afterwards.
+                self.tokens -= cost
+            elif limit := self._limits.provider_limit(provider):
+                limits.append(limit)
+            if limits:
+                asks[seq] = Ask(Kind.MAIL, limits, cost, self._is_bulk, mail.job.turn_seconds)
+        for seq, grant in (await self._ask(asks)).items():
+            if not grant.tokens:
+                held[seq] = _held(provider, asks[seq], grant)
+                self.tokens += asks[seq].count if is_prepaid else 0
+        return held
+
+    async def _ask(self, asks: Mapping[int, Ask]) -> dict[int, Grant]:
+        """The answers by seq. Those whose turn has come wait here for the last moment of it, not in the table again."""
+        if not asks:
+            return {}
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        found = dict(zip(asks, await self._limits.ask(list(asks.values())), strict=True))
+        while soon := [
+            seq
+            for seq, grant in found.items()
+            if asks[seq].late is not None and 0 < grant.wait_seconds < PATIENCE_SECONDS - (clock() - began)
+        ]:
+            await asyncio.sleep(min(found[seq].wait_seconds for seq in soon))
+            waited = clock() - began
+            again = [msgspec.structs.replace(asks[seq], late=(asks[seq].late or 0.0) + waited) for seq in soon]
+            found |= zip(soon, await self._limits.ask(again), strict=True)
+        return found
+
+    async def slow_down(self, provider: str, addresses: Sequence[str]) -> None:
+        """The provider, or the domains of these addresses where they have buckets, asked for a slower pace."""
+        slower: dict[str, Limit] = {}
+        of_provider = self._limits.provider_limit(provider)
+        for limit in [self._limits.domain_limit(address) for address in addresses] or [None]:
+            limit = limit or of_provider
+            if limit is not None:
+                slower[limit.bucket] = limit
+        await self._limits.ask([Ask(Kind.SLOW, [limit]) for limit in slower.values()])
+
+
+def cost_of(mail: Mail) -> int:
+    """Tokens of a provider for a mail: one for each of its recipients."""
+    return 1 + len(mail.options.cc) + len(mail.options.bcc)
+
+
+def _held(provider: str, ask: Ask, grant: Grant) -> Held:
+    if grant.wait_seconds == NOT_TODAY:
+        return Held(_until_morning(), f"{provider} has reached its ceiling of today", is_ceiling=True)
+    return Held(grant.wait_seconds, f"rate limit: {_names(ask)}")
+
+
+def _names(ask: Ask) -> str:
+    """The limits by their kinds, which is all that a journal may say of a person."""
+    kinds = [limit.bucket if limit.bucket.startswith("provider") else limit.bucket.split()[0] for limit in ask.limits]
+    return ", ".join(kinds)
+
+
+def _now() -> datetime:
+    """By the worker's clock: for a moment about midnight, some mails count for the day before or after."""
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+def _until_morning() -> float:
+    now = _now()
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    return (midnight - now).total_seconds() + random.uniform(0, MORNING_SECONDS)  # noqa: S311  To spread them.
