@@ -25,6 +25,7 @@ from worker.message import read_or_error
 from worker.patience import LONGEST_PAUSE_SECONDS, STOP_SECONDS, Stopped
 from worker.reports import Reports
 from worker.settings import Settings, listed_partitions
+from worker.vital_signs import VitalSigns
 
 IDLE_SECONDS = 0.2
 # A write that takes longer than this stops the reading, which throws away what the client has fetched ahead.
@@ -39,13 +40,14 @@ log = structlog.get_logger(__name__)
 class Ingestor:
     """One member of the group, or the reader of fixed partitions. `run` works until `stop` is set."""
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, stop: threading.Event, signs: VitalSigns) -> None:
         self._settings = settings
         self._stop = stop
+        self._signs = signs
         self._name = settings.kafka_topic_email_jobs
         self._admin = AdminClient(client_config(settings))
         self._consumer = Consumer(consumer_config(settings))
-        self._writer = Writer(settings, stop)
+        self._writer = Writer(settings, stop, signs)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._dead_letters = DeadLetters(settings)
         self._partitions: list[int] = []
@@ -55,7 +57,7 @@ class Ingestor:
         self._checked_at = 0.0
         self._uncommitted: dict[int, int] = {}
         self._committed_at = 0.0
-        self._reports = Reports(topic=self._name)
+        self._reports = Reports("kafka", topic=self._name)
 
     def run(self) -> None:
         """Ingest until the stop event is set; then finish what is being written."""
@@ -94,6 +96,7 @@ class Ingestor:
     # One turn of the loop
 
     def _turn(self) -> None:
+        self._signs.turned()
         if self._topic is None and self._partitions and not self._place():
             return
         messages = self._read()
@@ -158,6 +161,7 @@ class Ingestor:
         self._consumer.pause(held)
         ends: float | None = None
         while not _ends_within(work, 0):
+            self._signs.turned()
             # Paused partitions give no message; what comes is the group's news.
             self._consumer.poll(IDLE_SECONDS)
             if self._stop.is_set():
@@ -177,12 +181,7 @@ class Ingestor:
             described = describe_topic(self._admin, self._name)
             self._refuse_missing(described)
             topic = Topic(self._name, described.id)
-            logs = {
-                partition: self._consumer.get_watermark_offsets(
-                    TopicPartition(self._name, partition), timeout=ANSWER_SECONDS
-                )
-                for partition in self._partitions
-            }
+            logs = {partition: self._watermarks(partition) for partition in self._partitions}
         except (KafkaUnusable, KafkaException) as error:
             log.warning("Kafka does not answer", error=str(error), pause=LONGEST_PAUSE_SECONDS)
             self._consumer.poll(LONGEST_PAUSE_SECONDS)
@@ -202,6 +201,14 @@ class Ingestor:
             "reading", topic=topic.name, offsets={partition: place.next_offset for partition, place in held.items()}
         )
         return True
+
+    def _watermarks(self, partition: int) -> tuple[int, int]:
+        """The ends of a partition's log. Raises KafkaException."""
+        self._signs.turned()
+        ends: tuple[int, int] = self._consumer.get_watermark_offsets(
+            TopicPartition(self._name, partition), timeout=ANSWER_SECONDS
+        )
+        return ends
 
     def _refuse_missing(self, described: Described) -> None:
         missing = [partition for partition in self._partitions if partition >= described.partitions]

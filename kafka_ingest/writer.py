@@ -17,6 +17,7 @@ from worker.intake import Received, Rejected, count_results, rejected, store
 from worker.message import JobRow
 from worker.patience import PatientConnection
 from worker.settings import Settings
+from worker.vital_signs import VitalSigns
 
 
 class Item(NamedTuple):
@@ -52,8 +53,8 @@ class Written(NamedTuple):
 class Writer:
     """The one connection of an ingestor to Postgres. Its methods run in one thread."""
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
-        self._postgres = PatientConnection(settings, "email-worker kafka", stop)
+    def __init__(self, settings: Settings, stop: threading.Event, signs: VitalSigns) -> None:
+        self._postgres = PatientConnection(settings, "email-worker kafka", stop, signs)
 
     def write(self, batch: Batch) -> Written:
         """Write a batch and its offsets in one transaction. Raises Stopped."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from worker.buckets import Ask, Grant
+from worker.job import Queue
 from worker.rate_limits import Allowance, RateLimits
 from worker.settings import Settings
 
@@ -19,4 +20,4 @@ def unlimited() -> RateLimits:
 
 def free_way() -> Allowance:
     """The allowance of a claim where nothing is limited."""
-    return Allowance(unlimited(), is_bulk=False, tokens=1_000_000)
+    return Allowance(unlimited(), Queue.TRANSACTIONAL, tokens=1_000_000)

@@ -11,15 +11,16 @@ from redis_ingest.stream_road import StreamRoad
 from worker.ingestor_process import run_process
 from worker.patience import STOP_SECONDS
 from worker.settings import Settings
+from worker.vital_signs import VitalSigns
 
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, stop: threading.Event) -> None:
+def run(settings: Settings, stop: threading.Event, signs: VitalSigns) -> None:
     """Run each road in a thread; the end of one ends all, and its error is raised here."""
-    roads: list[ListRoad | StreamRoad] = [ListRoad(settings, stop)]
+    roads: list[ListRoad | StreamRoad] = [ListRoad(settings, stop, signs)]
     if settings.redis_stream_email_jobs:
-        roads.append(StreamRoad(settings, stop))
+        roads.append(StreamRoad(settings, stop, signs))
     failures: list[BaseException] = []
 
     def travel(run_road: Callable[[], None]) -> None:

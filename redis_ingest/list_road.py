@@ -22,6 +22,7 @@ from worker.intake import PORTION_BYTES, Received
 from worker.redis_client import blocking_client
 from worker.reports import Reports
 from worker.settings import Settings
+from worker.vital_signs import VitalSigns
 
 # An empty list is waited at, not asked again and again.
 WAIT_SECONDS = 2
@@ -57,21 +58,22 @@ class Names(NamedTuple):
 class ListRoad:
     """One taker. `run` works until `stop` is set."""
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, stop: threading.Event, signs: VitalSigns) -> None:
         self._settings = settings
         self._stop = stop
+        self._signs = signs
         self._names = Names(settings.redis_list_email_jobs, uuid4().hex)
         self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
         self._take = self._client.register_script(script("take"))
         self._take_over = self._client.register_script(script("take_over"))
-        self._storing = Storing(settings, "redis", stop)
-        self._reports = Reports(source="redis", name=self._names.jobs)
+        self._storing = Storing(settings, "redis", stop, signs)
+        self._reports = Reports("redis", name=self._names.jobs)
         self._numbers = count(1)
         self._looked_around_at = float("-inf")
 
     def run(self) -> None:
         """Take and store until the stop event is set; what is in hand then is finished."""
-        persevere(self._stop, self._session, self._turn)
+        persevere(self._stop, self._signs, self._session, self._turn)
         self._reports.tell()
         self._storing.postgres.close()
         self._client.close()

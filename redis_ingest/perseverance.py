@@ -8,12 +8,16 @@ import redis
 import structlog
 
 from worker.patience import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Stopped
+from worker.vital_signs import VitalSigns
 
 log = structlog.get_logger(__name__)
 
 
 def persevere(
-    stop: threading.Event, session: Callable[[], AbstractContextManager[None]], turn: Callable[[], None]
+    stop: threading.Event,
+    signs: VitalSigns,
+    session: Callable[[], AbstractContextManager[None]],
+    turn: Callable[[], None],
 ) -> None:
     """Do turn after turn until the stop event is set; what is in hand then is finished."""
     pause = FIRST_PAUSE_SECONDS
@@ -21,11 +25,13 @@ def persevere(
         try:
             with session():
                 while not stop.is_set():
+                    signs.turned()
                     turn()
                     pause = FIRST_PAUSE_SECONDS
         except Stopped:
             return
         except redis.RedisError as error:
+            signs.turned()
             log.warning("Redis is away", error=str(error), pause=pause)
             stop.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from worker.intake import Received, Rejected, Verdict, count_results, portions, rejected, size_of, store
 from worker.patience import PatientConnection
 from worker.settings import Settings
+from worker.vital_signs import VitalSigns
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -28,11 +29,11 @@ class Stored(NamedTuple):
 class Storing:
     """Stores the messages of one road."""
 
-    def __init__(self, settings: Settings, source: str, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, source: str, stop: threading.Event, signs: VitalSigns) -> None:
         self._source = source
         self._list = settings.email_dead_letter_queue
         self._kept = settings.redis_dead_letters_kept
-        self.postgres = PatientConnection(settings, f"email-worker {source}", stop)
+        self.postgres = PatientConnection(settings, f"email-worker {source}", stop, signs)
 
     def store(self, messages: Sequence[Received]) -> Stored:
         """Store messages; returns when they are committed. Raises Stopped."""

@@ -22,6 +22,7 @@ from worker.intake import Received
 from worker.redis_client import blocking_client
 from worker.reports import Reports
 from worker.settings import Settings
+from worker.vital_signs import VitalSigns
 
 GROUP = "email-worker"
 FIELD = b"message"
@@ -38,20 +39,21 @@ Entry = tuple[bytes, dict[bytes, bytes] | None]
 class StreamRoad:
     """One consumer of the group. `run` works until `stop` is set."""
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, stop: threading.Event, signs: VitalSigns) -> None:
         self._settings = settings
         self._stop = stop
+        self._signs = signs
         self._stream = settings.redis_stream_email_jobs
         self._consumer = uuid4().hex
         self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
-        self._storing = Storing(settings, "redis-stream", stop)
+        self._storing = Storing(settings, "redis-stream", stop, signs)
         self._forget = self._client.register_script(script("forget"))
-        self._reports = Reports(source="redis-stream", name=self._stream)
+        self._reports = Reports("redis-stream", name=self._stream)
         self._looked_around_at = float("-inf")
 
     def run(self) -> None:
         """Read and store until the stop event is set."""
-        persevere(self._stop, self._membership, self._turn)
+        persevere(self._stop, self._signs, self._membership, self._turn)
         self._leave()
 
     def hang_up(self) -> None:

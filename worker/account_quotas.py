@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from worker import metrics
 from worker.errors import AnswerLost, ProviderUnreachable
 from worker.providers.base import Provider, Quota
 from worker.providers.calls import CalledProvider
@@ -53,6 +54,8 @@ class AccountQuotas:
             return
         if quota.most_per_second is not None:
             self._limits.account_allows(provider.name, _rate(quota.most_per_second))
+        if quota.most_per_day:
+            metrics.QUOTA_USED.labels(provider.name).set(quota.sent_last_day / quota.most_per_day)
         _warn_of_the_day(provider.name, quota)
 
 

@@ -7,6 +7,7 @@ command imports an app and nothing else.
 
 import asyncio
 import signal
+from functools import partial
 from typing import Any, Unpack
 
 import procrastinate
@@ -19,12 +20,14 @@ from psycopg_pool import AsyncConnectionPool
 from worker.db import POOL_SECONDS, check_room, check_session, connection_parameters, unreachable
 from worker.errors import DatabaseUnreachable, SettingsError
 from worker.log import configure_logging
+from worker.metrics_server import serve_metrics
 from worker.migrate import check_schema
-from worker.process import open_process
+from worker.process import is_work_waiting, open_process
 from worker.providers.registry import signer_of
 from worker.settings import Settings
 from worker.settings_loading import load_settings
 from worker.tasks import TASK_QUEUE, blueprint
+from worker.vital_signs import VitalSigns
 from worker.watchdog import Watchdog
 
 # Slots for the periodic tasks, beside those that deliver.
@@ -42,6 +45,7 @@ class WorkerApp(procrastinate.App):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.signs = VitalSigns()
         super().__init__(
             connector=procrastinate.PsycopgConnector(
                 kwargs=connection_parameters(settings, "email-worker tasks", TASK_SESSION, planned=True),
@@ -66,6 +70,7 @@ class WorkerApp(procrastinate.App):
         """Look at the database before procrastinate does, so that trouble is told in words."""
 
         watchdog = Watchdog(self.settings)
+        self.signs.checks = [watchdog.silence]
 
         async def open_checked() -> None:
             # First of all: a server that freezes must not hang the start either.
@@ -95,7 +100,12 @@ class WorkerApp(procrastinate.App):
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
         """Run until SIGTERM or SIGINT; then finish what is in a provider's hands. Raises when it ends by itself."""
-        async with open_process(self, self.settings) as process:
+        self.signs.is_work_waiting = partial(is_work_waiting, self.settings)
+        with serve_metrics(self.settings, self.signs):
+            await self._run_worker(options)
+
+    async def _run_worker(self, options: WorkerOptions) -> None:
+        async with open_process(self, self.settings, self.signs) as process:
             running = asyncio.create_task(
                 super().run_worker_async(**(options | {"additional_context": {"process": process}})), name="worker"
             )

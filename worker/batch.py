@@ -1,6 +1,7 @@
 """One claim on its way: its time, its watch, what has become of its mails, and its passage to a provider."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from worker.claim import ClaimWatch
@@ -24,6 +25,16 @@ class StopFlag:
         return self.event.is_set()
 
 
+class Answers:
+    """What one provider answered in a batch: how often what, and after how long."""
+
+    __slots__ = ("outcomes", "seconds")
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[type[Outcome]] = Counter()
+        self.seconds: list[float] = []
+
+
 class Batch:
     """One claim on its way: its time, its watch, and what has become of its mails."""
 
@@ -37,6 +48,7 @@ class Batch:
         self.providers: dict[int, str] = {}
         self.questioned: dict[int, Job] = {}
         self.settlements: list[Settlement] = []
+        self.answers: dict[str, Answers] = {}
         self._last_call = now + deadline_seconds * HAND_OVER_SHARE
         self.watch = watch
         self._stop = stop
@@ -57,6 +69,9 @@ class Passage:
         self._batch = batch
         self._journal = journal
         self._provider = provider
+        self._answers = batch.answers.setdefault(provider, Answers())
+        self._time = asyncio.get_running_loop().time
+        self._handed_over_at: dict[int, float] = {}
 
     async def admit(self, mails: Sequence[Mail]) -> list[Mail]:
         """Journal the intents. A row that was there before is a question to the journal, not ours to send."""
@@ -73,9 +88,11 @@ class Passage:
                 self.answer(mail, NotSent(str(error)))
             return []
         admitted = []
+        now = self._time()
         for mail in mails:
             if mail.job.seq in new:
                 mail.is_journaled = True
+                self._handed_over_at[mail.job.seq] = now
                 admitted.append(mail)
             else:
                 self._batch.questioned[mail.job.seq] = mail.job
@@ -86,5 +103,9 @@ class Passage:
         seq = mail.job.seq
         self._batch.outcomes[seq] = outcome
         self._batch.providers[seq] = self._provider
+        self._answers.outcomes[type(outcome)] += 1
+        since = self._handed_over_at.pop(seq, None)
+        if since is not None:
+            self._answers.seconds.append(self._time() - since)
         if mail.is_journaled:
             self._journal.record(seq, mail.attempt, outcome)

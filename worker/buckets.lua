@@ -67,16 +67,27 @@ local function stand_in_line(bucket, count, is_bulk)
     end
 end
 
+local function move_lines(bucket, seconds, is_bulk)
+    local taken = math.max(bucket.used, now)
+    if not is_bulk and bucket.transactional_line > taken then
+        bucket.transactional_line = bucket.transactional_line + seconds
+    end
+    if bucket.bulk_line > (is_bulk and taken or now) then
+        bucket.bulk_line = bucket.bulk_line + seconds
+    end
+end
+
 local function take(bucket, count, is_bulk, has_turn)
     bucket.is_changed = true
     if bucket.interval == 0 then
         bucket.used = bucket.used + count
         return
     end
+    local seconds = count * bucket.step
     if not has_turn then
-        stand_in_line(bucket, count, is_bulk)
+        move_lines(bucket, seconds, is_bulk)
     end
-    bucket.used = math.max(bucket.used, now) + count * bucket.step
+    bucket.used = math.max(bucket.used, now) + seconds
 end
 
 local answers = {}
@@ -95,15 +106,13 @@ end
 
 function answers.give(asked, count, is_bulk)
     local bucket = asked[1]
-    local seconds = bucket.interval == 0 and count or count * bucket.interval
     bucket.is_changed = true
+    local seconds = count
+    if bucket.interval > 0 then
+        seconds = count * bucket.interval
+        move_lines(bucket, -seconds, is_bulk)
+    end
     bucket.used = bucket.used - seconds
-    if not is_bulk then
-        bucket.transactional_line = bucket.transactional_line - seconds
-    end
-    if is_bulk or bucket.bulk_line > now then
-        bucket.bulk_line = bucket.bulk_line - seconds
-    end
     return 0, 0
 end
 

@@ -135,9 +135,10 @@ class Bucket:
         if self.is_ceiling:
             self.state.used += count
             return
+        seconds = count * self._step
         if not has_turn:
-            self.stand_in_line(count, is_bulk=is_bulk)
-        self.state.used = max(self.state.used, self._now) + count * self._step
+            self._move_lines(seconds, is_bulk=is_bulk)
+        self.state.used = max(self.state.used, self._now) + seconds
 
     def stand_in_line(self, count: int, *, is_bulk: bool) -> None:
         """So many have the last place in line now; bulk that waits already moves back for transactional mail."""
@@ -152,14 +153,20 @@ class Bucket:
 
     def give(self, count: int, *, is_bulk: bool) -> None:
         """So many were taken and not used."""
-        seconds = float(count) if self.is_ceiling else count * self.limit.interval
-        self.state.used -= seconds
-        if is_bulk:
-            self.state.bulk_line -= seconds
+        if self.is_ceiling:
+            self.state.used -= count
             return
-        self.state.transactional_line -= seconds
-        if self.state.bulk_line > self._now:
-            self.state.bulk_line -= seconds
+        seconds = count * self.limit.interval
+        self._move_lines(-seconds, is_bulk=is_bulk)
+        self.state.used -= seconds
+
+    def _move_lines(self, seconds: float, *, is_bulk: bool) -> None:
+        """Those who will stand in line come so much later. Where nobody waits there is no line to move."""
+        state, taken = self.state, max(self.state.used, self._now)
+        if not is_bulk and state.transactional_line > taken:
+            state.transactional_line += seconds
+        if state.bulk_line > (taken if is_bulk else self._now):
+            state.bulk_line += seconds
 
     def slow_down(self) -> None:
         """The provider asked for it: half the pace, and nothing of a burst."""

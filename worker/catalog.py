@@ -2,7 +2,7 @@
 
 Read when first needed, kept in the process, and read again when a claim shows a newer version. The highest active
 version of (name, locale) wins, then (name, language), then (name, default), then the shipped files of that name. A
-broken template is an answer too: it is kept, and its jobs are dead. Routes and ceilings come with the types.
+broken template is an answer too: it is kept, and its jobs are dead. Routes, ceilings and pauses come with the types.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,6 +42,20 @@ Routes = dict[tuple[str | None, str | None], tuple[str, ...]]
 # (provider, domain or *, day) -> mails, as in email_warmup
 Ceilings = dict[tuple[str, str, date], int]
 
+
+class Pauses(msgspec.Struct, frozen=True):
+    """What is not sent now, as in email_pauses."""
+
+    types: frozenset[str] = frozenset()
+    queues: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset()
+
+    @property
+    def are_any(self) -> bool:
+        """Whether something is paused."""
+        return bool(self.types or self.queues or self.providers)
+
+
 NO_POLICY = TypePolicy("", False, None)
 
 
@@ -60,9 +74,12 @@ class TemplateRow(msgspec.Struct, frozen=True):
 class Edition:
     """The catalog in one version: only ever added to, so that a batch can hold on to it."""
 
-    def __init__(self, version: int, types: dict[str, TypePolicy], routes: Routes, ceilings: Ceilings) -> None:
+    def __init__(
+        self, version: int, types: dict[str, TypePolicy], routes: Routes, ceilings: Ceilings, pauses: Pauses
+    ) -> None:
         self.version = version
         self.ceilings = ceilings
+        self.pauses = pauses
         self._routes = routes
         self.templates: dict[TemplateKey, MailTemplate | TemplateError] = {}
         self._types = types
@@ -94,6 +111,18 @@ class Catalog:
     def __init__(self) -> None:
         self._edition: Edition | None = None
 
+    @property
+    def pauses(self) -> Pauses:
+        """What is not sent now, as far as the last claim told."""
+        return self._edition.pauses if self._edition is not None else Pauses()
+
+    async def look_for_news(self, connection: AsyncConnection[Any]) -> None:
+        """Read what has changed, although no claim has shown it."""
+        cursor = await connection.execute(query("catalog_version"))
+        row = await cursor.fetchone()
+        if row is not None and (self._edition is None or self._edition.version < row[0]):
+            self._edition = Edition(row[0], *await _load_types(connection))
+
     async def edition(self, connection: AsyncConnection[Any], jobs: Sequence[Job]) -> Edition:
         """The edition that was true when these jobs were claimed, with all that they need of it."""
         version = max(job.catalog_version for job in jobs)
@@ -112,13 +141,18 @@ def template_key(job: Job) -> TemplateKey:
     return (job.template, job.locale, job.template_version)
 
 
-async def _load_types(connection: AsyncConnection[Any]) -> tuple[dict[str, TypePolicy], Routes, Ceilings]:
+async def _load_types(connection: AsyncConnection[Any]) -> tuple[dict[str, TypePolicy], Routes, Ceilings, Pauses]:
     cursor = await connection.execute(query("load_types"))
     types = {name: TypePolicy(*rest) for name, *rest in await cursor.fetchall()}
     cursor = await connection.execute(query("load_routes"))
     routes = {(kind, domain): tuple(providers) for kind, domain, providers in await cursor.fetchall()}
     cursor = await connection.execute(query("load_ceilings"))
-    return types, routes, {(provider, domain, day): most for provider, domain, day, most in await cursor.fetchall()}
+    ceilings = {(provider, domain, day): most for provider, domain, day, most in await cursor.fetchall()}
+    cursor = await connection.execute(query("load_pauses"))
+    paused: dict[str, set[str]] = {"type": set(), "queue": set(), "provider": set()}
+    for kind, name in await cursor.fetchall():
+        paused[kind].add(name)
+    return types, routes, ceilings, Pauses(*map(frozenset, paused.values()))
 
 
 async def _load_templates(connection: AsyncConnection[Any], keys: Iterable[TemplateKey]) -> list[TemplateRow]:

@@ -7,7 +7,7 @@ Owns the positions from which each priority's scan resumes, and the watch over a
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -108,13 +108,21 @@ def _position(job: Job) -> tuple[datetime, int]:
 
 
 async def claim_jobs(
-    connection: AsyncConnection[Any], queue: Queue, positions: ClaimPositions, batch_size: int
+    connection: AsyncConnection[Any],
+    queue: Queue,
+    positions: ClaimPositions,
+    batch_size: int,
+    paused: Collection[str] = (),
 ) -> list[Job]:
-    """Begin a transaction that holds the locks of up to `batch_size` due jobs; none found leaves none open."""
+    """Begin a transaction that holds the locks of up to `batch_size` due jobs; none found leaves none open.
+
+    Jobs of the types in `paused` stay where they are.
+    """
+    parameters = {"queue": queue, "batch_size": batch_size, "paused": array_literal(paused)}
     full = positions.full_scan_is_due(found_nothing=False)
-    jobs = await _scan(connection, queue, positions, batch_size, full=full)
+    jobs = await _scan(connection, positions, parameters, full=full)
     if not jobs and not full and positions.full_scan_is_due(found_nothing=True):
-        jobs = await _scan(connection, queue, positions, batch_size, full=True)
+        jobs = await _scan(connection, positions, parameters, full=True)
     positions.claimed(jobs)
     if not jobs:
         await connection.execute(b"ROLLBACK")
@@ -122,10 +130,10 @@ async def claim_jobs(
 
 
 async def _scan(
-    connection: AsyncConnection[Any], queue: Queue, positions: ClaimPositions, batch_size: int, *, full: bool
+    connection: AsyncConnection[Any], positions: ClaimPositions, parameters: dict[str, object], *, full: bool
 ) -> list[Job]:
     began = positions.full_scan_begins() if full else 0.0
-    parameters = positions.parameters(full=full) | {"queue": queue, "batch_size": batch_size}
+    parameters = positions.parameters(full=full) | parameters
     # Not in one pipeline, which would save a round trip: it ends with a Flush, and a Flush behind a Sync disarms
     # idle_in_transaction_session_timeout, by which Postgres frees the jobs of a worker that hangs.
     if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:

@@ -5,7 +5,6 @@ dies frees its jobs at once; what was in a provider's hands then is in the journ
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,26 +13,37 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
+from worker import metrics
 from worker.audience import Audience
 from worker.batch import Batch, Passage, StopFlag
 from worker.catalog import Catalog
 from worker.claim import ClaimPositions, claim_jobs, watch_claim
 from worker.compose import Sender
 from worker.errors import ClaimLost, JournalUnavailable
-from worker.job import AttemptState, Job, Mail, NotSent, Queue, Resend, Settlement
+from worker.job import (
+    AttemptState,
+    Job,
+    Mail,
+    NotSent,
+    Queue,
+    Resend,
+    Settlement,
+)
 from worker.journal import Closing, Journal, outcome_row
-from worker.log import mask_address
 from worker.prepare import Turns, Unsendable, prepare
 from worker.providers.router import Router
 from worker.rate_limits import Allowance, RateLimits
 from worker.retry import RetryPolicy, settle_doubt, settle_outcome, unsent
 from worker.settings import Settings
 from worker.settle import settle
+from worker.tally import log_batch, log_mails, measure
 
 # A doubt may turn up a second one when a worker without its lock still writes; a third is left to the next claim.
 MOST_ROUNDS = 3
 # Rendering ends after this share of the deadline, however endless the templates; what is left waits for the next claim.
 RENDER_SHARE = 1 / 3
+# How often it is looked whether a pause is over.
+PAUSED_SECONDS = 0.5
 
 # Hears of what was committed; must not wait.
 Tell = Callable[[Sequence[Settlement]], None]
@@ -78,27 +88,46 @@ class Delivery:
         self._journal = journal
         self._router = router
         self._limits = limits
+        self._providers = {provider.name for provider in router.providers}
         self._sender = sender
         self._audience = audience_of(settings)
         self._turns = Turns()
         self._positions = {queue: ClaimPositions() for queue in Queue}
+        self._slow_seconds = settings.log_slow_seconds
         self._tells_each_mail = settings.log_level == "DEBUG"
 
     async def deliver_batch(self, connection: AsyncConnection[Any], queue: Queue) -> Delivered:
         """Deliver one batch of the jobs that are due. Raises ClaimLost, or psycopg's error if the settle fails."""
+        if await self._is_paused(connection, queue):
+            return Delivered(0, 0, wait_seconds=PAUSED_SECONDS)
         async with self._limits.allowance(queue, self._batch_size) as allowance:
             if not allowance.tokens:
                 return Delivered(0, 0, wait_seconds=allowance.wait_seconds)
             return await self._deliver(connection, queue, allowance)
 
+    async def _is_paused(self, connection: AsyncConnection[Any], queue: Queue) -> bool:
+        """Whether nothing of the queue may be sent: it is paused itself, or every provider is."""
+        if self._is_shut(queue):
+            await self._catalog.look_for_news(connection)
+        return self._is_shut(queue)
+
+    def _is_shut(self, queue: Queue) -> bool:
+        pauses = self._catalog.pauses
+        return queue in pauses.queues or self._providers <= pauses.providers
+
     async def _deliver(self, connection: AsyncConnection[Any], queue: Queue, allowance: Allowance) -> Delivered:
         clock = asyncio.get_running_loop().time
         began = clock()
         most = allowance.tokens
-        jobs = await claim_jobs(connection, queue, self._positions[queue], most)
+        jobs = await claim_jobs(connection, queue, self._positions[queue], most, self._catalog.pauses.types)
+        claimed_at = clock()
         await allowance.keep(len(jobs))
         if not jobs:
+            if self._catalog.pauses.are_any:
+                # The end of a pause is a job that no claim would show.
+                await self._catalog.look_for_news(connection)
             return Delivered(0, 0)
+        metrics.batch_claimed(len(jobs), claimed_at - began)
         try:
             prepared = await prepare(
                 connection,
@@ -116,14 +145,18 @@ class Delivery:
                 await self._send(connection, batch, prepared.mails, prepared.unsendable, allowance)
             if watch.is_lost:
                 raise ClaimLost("Postgres ended the claiming session; other workers have its jobs now")
+            sent_at = clock()
             await self._settle(connection, batch)
         except BaseException:
             # Whatever it was, the claim must end now, and with it the locks.
             await connection.close()
             raise
+        measure(prepared, batch, clock() - sent_at)
         if self._tell is not None:
             self._tell(batch.settlements)
-        self._log_batch(queue, len(jobs), batch, clock() - began)
+        log_batch(queue, len(jobs), batch, clock() - began, self._slow_seconds)
+        if self._tells_each_mail:
+            log_mails(batch)
         return Delivered(len(jobs), len(batch.settlements), is_full=len(jobs) == most)
 
     async def _send(
@@ -229,23 +262,6 @@ class Delivery:
         except psycopg.Error:
             self._journal.put_back(answers)
             raise
-
-    def _log_batch(self, queue: Queue, claimed: int, batch: Batch, seconds: float) -> None:
-        counts = Counter(str(settlement.event or "released") for settlement in batch.settlements)
-        if claimed > len(batch.settlements):
-            counts["untouched"] = claimed - len(batch.settlements)
-        log.info("batch", queue=str(queue), claimed=claimed, milliseconds=round(seconds * 1000), **counts)
-        if self._tells_each_mail:
-            for s in batch.settlements:
-                log.debug(
-                    "mail",
-                    job_id=s.job.job_id,
-                    attempt=s.attempt_no,
-                    outcome=str(s.event or "released"),
-                    provider=s.provider,
-                    reason=s.error,
-                    to=mask_address(s.job.recipient_email),
-                )
 
 
 def audience_of(settings: Settings) -> Audience:

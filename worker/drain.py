@@ -54,7 +54,10 @@ class Drain:
         slots: Slots,
         lag: LoopLag,
         defer: Defer,
+        worked: Callable[[], None] = lambda: None,
     ) -> None:
+        """`worked` is called when something was claimed, or may not be."""
+        self._worked = worked
         self._delivery = delivery
         self._pool = pool
         self._slots = slots
@@ -88,6 +91,8 @@ class Drain:
         try:
             while not self._delivery.stop.is_set and time.monotonic() < ends:
                 claimed, settled, is_full, wait = await self._delivery.deliver_batch(connection, queue)
+                if claimed or wait:
+                    self._worked()
                 if wait:
                     if queue in self._waiting:
                         return False

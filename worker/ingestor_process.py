@@ -10,11 +10,13 @@ import psycopg
 from worker.db import failed_statement
 from worker.errors import EmailWorkerError, SettingsError
 from worker.log import configure_logging
+from worker.metrics_server import serve_metrics
 from worker.settings import Settings
 from worker.settings_loading import load_settings
+from worker.vital_signs import VitalSigns
 
 
-def run_process(name: str, run: Callable[[Settings, threading.Event], None]) -> None:
+def run_process(name: str, run: Callable[[Settings, threading.Event, VitalSigns], None]) -> None:
     """Run until SIGTERM or SIGINT sets the event: exit status 0 then, 1 when it cannot go on, 2 for wrong settings."""
     if len(sys.argv) > 1:
         sys.exit(
@@ -26,7 +28,9 @@ def run_process(name: str, run: Callable[[Settings, threading.Event], None]) -> 
     try:
         settings = load_settings()
         configure_logging(settings)
-        run(settings, stop)
+        signs = VitalSigns()
+        with serve_metrics(settings, signs):
+            run(settings, stop, signs)
     except SettingsError as error:
         sys.exit(_complain(name, f"wrong settings\n{error}", 2))
     except EmailWorkerError as error:

@@ -1,8 +1,8 @@
 """Logs: structlog over the standard library's handler, so that libraries' records take the same pipe.
 
-JSON in production, readable in a terminal. Addresses are masked and secrets never reach an event in the first place;
-every text that a log line carries is masked, whoever wrote it. A log that cannot be written is dropped:
-delivery never stops for it.
+JSON in production, readable in a terminal. Secrets and contents never reach an event in the first place; addresses are
+masked in every text that a log line carries, whoever wrote it, unless LOG_PII says otherwise. A log that cannot be
+written is dropped: delivery never stops for it.
 """
 
 import logging
@@ -25,8 +25,9 @@ def configure_logging(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _mask_addresses,
     ]
+    if not settings.log_pii:
+        shared.append(_mask_addresses)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),

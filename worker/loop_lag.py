@@ -5,6 +5,7 @@ have the processor.
 """
 
 import asyncio
+from collections.abc import Callable
 
 SAMPLE_SECONDS = 0.05
 # Weight of the newest sample: about half a second of memory.
@@ -16,8 +17,10 @@ HIGH_SECONDS = 0.004
 class LoopLag:
     """Running average of the loop's lateness, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, turned: Callable[[], None] = lambda: None) -> None:
+        """`turned` is called at each sample: the loop lives."""
         self.seconds = 0.0
+        self._turned = turned
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -39,5 +42,6 @@ class LoopLag:
         self._timer = loop.call_at(due, self._sample, loop, due)
 
     def _sample(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        self._turned()
         self.seconds += (loop.time() - due - self.seconds) * WEIGHT
         self._schedule(loop)

@@ -17,6 +17,7 @@ from psycopg import Connection
 from worker.db import connect_once
 from worker.errors import DatabaseUnreachable
 from worker.settings import Settings
+from worker.vital_signs import VitalSigns
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
@@ -35,19 +36,26 @@ class Stopped(Exception):
 class PatientConnection:
     """Used by one thread; `hang_up` is for another."""
 
-    def __init__(self, settings: Settings, application: str, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, application: str, stop: threading.Event, signs: VitalSigns) -> None:
         self._settings = settings
         self._application = application
         self._stop = stop
+        self._signs = signs
+        self._trouble: str | None = None
+        signs.checks.append(lambda: self._trouble)
         self._connection: Connection[Any] | None = None
 
     def until_it_works(self, work: Callable[[Connection[Any]], T]) -> T:
         """What `work` returns, once Postgres lets it. Raises Stopped, and what is not Postgres's absence."""
         pause = FIRST_PAUSE_SECONDS
         while True:
+            self._signs.turned()
             try:
-                return work(self._connected())
+                result = work(self._connected())
+                self._trouble = None
+                return result
             except (psycopg.OperationalError, DatabaseUnreachable) as error:
+                self._trouble = f"Postgres is away: {str(error).strip()}"
                 log.warning("Postgres is away; nothing is read meanwhile", error=str(error).strip(), pause=pause)
                 self.close()
             if self._stop.wait(pause):

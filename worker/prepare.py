@@ -44,6 +44,7 @@ class Prepared(msgspec.Struct):
     mails: list[Mail]
     unsendable: list[Unsendable]
     waiting: list[Settlement]
+    render_seconds: float = 0.0
 
 
 class _Ready(msgspec.Struct, frozen=True):
@@ -80,13 +81,16 @@ async def prepare(
 ) -> Prepared:
     """Content for each job that can be sent; the others with the reason why not.
 
-    Jobs for whose rendering there was no time are in none of the lists.
+    Jobs of a type that is paused, and those for whose rendering there was no time, are in none of the lists.
     """
     edition = await catalog.edition(connection, jobs)
-    allowance.ceilings(edition.ceilings)
+    allowance.follow(edition.ceilings, edition.pauses.providers)
     prepared = Prepared([], [], [])
     ready: list[_Ready] = []
     for claimed in jobs:
+        if claimed.type in edition.pauses.types or allowance.queue in edition.pauses.queues:
+            # Paused since the last claim: it stays as due as it was.
+            continue
         # Before anything can fail: what the journal knows of a job is judged by its type's retries too.
         job = _with_retries(claimed, edition.policy(claimed))
         item = await _judge(connection, job, edition, audience)
@@ -94,16 +98,11 @@ async def prepare(
             ready.append(item)
         else:
             prepared.unsendable.append(item)
-    held = await allowance.hold_up([item.claimed for item in ready])
-    if held:
-        prepared.waiting += [
-            wait_for_turn(item.claimed, why.seconds, why.reason)
-            for item in ready
-            if (why := held.get(item.job.seq)) is not None
-        ]
-        ready = [item for item in ready if item.job.seq not in held]
+    ready = await _hold_up(ready, allowance, prepared)
     async with turn:
+        began = time.monotonic()
         contents = await _render(ready, sender, most_seconds)
+        prepared.render_seconds = time.monotonic() - began
     for item, content in zip(ready, contents, strict=False):
         if isinstance(content, Content):
             attempt = item.job.attempt_no + 1
@@ -111,6 +110,17 @@ async def prepare(
         else:
             prepared.unsendable.append(_dead(item.job, str(content)))
     return prepared
+
+
+async def _hold_up(ready: list[_Ready], allowance: Allowance, prepared: Prepared) -> list[_Ready]:
+    """Put those apart whose turn comes later; returns the others."""
+    held = await allowance.hold_up([item.claimed for item in ready])
+    if not held:
+        return ready
+    for item in ready:
+        if (why := held.get(item.job.seq)) is not None:
+            prepared.waiting.append(wait_for_turn(item.claimed, why.seconds, why.reason))
+    return [item for item in ready if item.job.seq not in held]
 
 
 async def _judge(

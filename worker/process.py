@@ -7,6 +7,7 @@ procrastinate's, one for the watchdog, one for the periodic tasks, and one for t
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import procrastinate
@@ -17,22 +18,27 @@ from procrastinate.jobs import Status as TaskStatus
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from worker import metrics
 from worker.account_quotas import AccountQuotas
 from worker.bucket_keeper import BucketKeeper
 from worker.catalog import Catalog
-from worker.db import claim_session, open_pool, query, unreachable
+from worker.db import claim_session, connect_once, open_pool, query, unreachable
 from worker.delivery import Delivery
 from worker.drain import Drain
+from worker.errors import DatabaseError
 from worker.job import Queue
 from worker.job_status import JobStatus
 from worker.journal import Journal
 from worker.loop_lag import LoopLag
+from worker.providers.breaker import Breaker
 from worker.providers.registry import make_router, sender_of
+from worker.queue_gauges import QueueGauges
 from worker.rate_limits import RateLimits
 from worker.relay import Relay
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.tasks import DELIVER, RELAY, RELAY_LOCK, deliver_lock
+from worker.vital_signs import IDLE_SECONDS, VitalSigns
 
 # Everybody waits for a bucket that somebody holds.
 LIMITS_SESSION = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
@@ -43,7 +49,7 @@ log = structlog.get_logger(__name__)
 class WorkerProcess:
     """The resources of a running worker. Made by `open_process`."""
 
-    def __init__(self, app: procrastinate.App, settings: Settings) -> None:
+    def __init__(self, app: procrastinate.App, settings: Settings, signs: VitalSigns) -> None:
         self._app = app
         self._settings = settings
         self._journal = Journal(settings)
@@ -66,13 +72,19 @@ class WorkerProcess:
         self._relay: Relay | None = None
         if settings.kafka_bootstrap_servers:
             self._relay = Relay(settings, self._keeping, self.delivery.stop.event)
-        self._lag = LoopLag()
+        self._gauges = QueueGauges(has_relay=self._relay is not None)
+        self._lag = LoopLag(signs.turned)
         slots = Slots(settings.worker_concurrency)
-        self.drain = Drain(self.delivery, self._claims, slots, self._lag, self.defer_deliver)
+        self.drain = Drain(self.delivery, self._claims, slots, self._lag, self.defer_deliver, signs.worked)
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open everything; what was opened is closed by the stack, in the other order."""
         self._lag.start()
+        metrics.watch_loop(lambda: self._lag.seconds)
+        self._gauges.register()
+        stack.callback(self._gauges.unregister)
+        for provider in self._router.providers:
+            metrics.watch_breaker(provider.name, partial(_level, self._router.breaker(provider.name)))
         stack.callback(self._lag.stop)
         await self._open_pools(stack)
         if self._status is not None:
@@ -132,6 +144,13 @@ class WorkerProcess:
         except (psycopg.OperationalError, PoolTimeout) as error:
             log.warning("the relay lost its connection", error=str(error).strip())
 
+    async def read_gauges(self) -> None:
+        """Read what the metrics tell of the queue; only where they are served."""
+        if not self._settings.metrics_port:
+            return
+        async with self._keeping.connection() as connection:
+            await self._gauges.read(connection)
+
     async def tidy_limits(self) -> None:
         """Forget token buckets that say nothing any more."""
         await self._buckets.tidy()
@@ -145,9 +164,23 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def open_process(app: procrastinate.App, settings: Settings) -> AsyncIterator[WorkerProcess]:
+async def open_process(app: procrastinate.App, settings: Settings, signs: VitalSigns) -> AsyncIterator[WorkerProcess]:
     """A worker process, open while the context is. Raises DatabaseError in words."""
-    process = WorkerProcess(app, settings)
+    process = WorkerProcess(app, settings, signs)
     async with AsyncExitStack() as stack:
         await process.open(stack)
         yield process
+
+
+def _level(breaker: Breaker) -> float:
+    return breaker.level
+
+
+def is_work_waiting(settings: Settings) -> bool:
+    """Whether jobs have been due for a minute that nobody holds. False while Postgres is away: others see to that."""
+    try:
+        with connect_once(settings, "email-worker health") as connection:
+            row = connection.execute(query("work_waits"), {"seconds": IDLE_SECONDS}).fetchone()
+            return row == (True,)
+    except (psycopg.Error, DatabaseError):
+        return False

@@ -8,13 +8,15 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from worker import metrics
 from worker.buckets import NOT_TODAY, Ask, Grant, Kind, Limit
 from worker.headers import domain_of
 from worker.job import Job, Mail, Queue
@@ -27,6 +29,8 @@ Ceilings = Mapping[tuple[str, str, date], int]
 ALL_DOMAINS = "*"
 # What waits for the next day comes in the course of this time, not all at midnight.
 MORNING_SECONDS = 600.0
+# A mail that a paused provider alone may have comes again after so long.
+PAUSED_SECONDS = 30.0
 # How long a batch waits for those of its mails whose turn has come, when others took theirs a little late.
 PATIENCE_SECONDS = 0.3
 
@@ -46,7 +50,7 @@ class Held(NamedTuple):
 
     seconds: float
     reason: str
-    is_ceiling: bool = False
+    may_go_elsewhere: bool = False
 
 
 class RateLimits:
@@ -61,6 +65,7 @@ class RateLimits:
         self._recipient = parse_rate(settings.email_rate_recipient) if settings.email_rate_recipient else None
         self._accounts: dict[str, Rate] = {}
         self.ceilings: Ceilings = {}
+        self.paused: Collection[str] = ()
 
     def account_allows(self, provider: str, rate: Rate) -> None:
         """What the provider's own account allows; it counts where it is less than the setting."""
@@ -70,12 +75,11 @@ class RateLimits:
     async def allowance(self, queue: Queue, most: int) -> "AsyncIterator[Allowance]":
         """Tokens of the default provider for a claim; those that are not used go back."""
         limit = self.provider_limit(self._default)
-        is_bulk = queue is Queue.BULK
         if limit is None:
-            yield Allowance(self, is_bulk, most)
+            yield Allowance(self, queue, most)
             return
-        grant = (await self._keeper.ask([Ask(Kind.TAKE, [limit], most, is_bulk)]))[0]
-        allowance = Allowance(self, is_bulk, grant.tokens, grant.wait_seconds, limit)
+        grant = (await self._keeper.ask([Ask(Kind.TAKE, [limit], most, queue is Queue.BULK)]))[0]
+        allowance = Allowance(self, queue, grant.tokens, grant.wait_seconds, limit)
         try:
             yield allowance
         finally:
@@ -129,17 +133,19 @@ class Allowance:
     """What one claim may send: its tokens of the default provider, and its way past the other limits."""
 
     def __init__(
-        self, limits: RateLimits, is_bulk: bool, tokens: int, wait_seconds: float = 0.0, limit: Limit | None = None
+        self, limits: RateLimits, queue: Queue, tokens: int, wait_seconds: float = 0.0, limit: Limit | None = None
     ) -> None:
+        self.queue = queue
         self.tokens = tokens
         self.wait_seconds = wait_seconds
         self._limits = limits
-        self._is_bulk = is_bulk
+        self._is_bulk = queue is Queue.BULK
         self._limit = limit
 
-    def ceilings(self, ceilings: Ceilings) -> None:
-        """The ceilings that were true when the jobs were claimed."""
+    def follow(self, ceilings: Ceilings, paused: Collection[str]) -> None:
+        """The ceilings, and the providers not to be used, that were true when the jobs were claimed."""
         self._limits.ceilings = ceilings
+        self._limits.paused = paused
 
     async def keep(self, needed: int) -> None:
         """Give back the tokens beyond those that are needed, or take those that are owed."""
@@ -157,14 +163,20 @@ class Allowance:
             limits = [limit for limit in found if limit is not None]
             if limits:
                 asks[job.seq] = Ask(Kind.MAIL, limits, 1, self._is_bulk, job.turn_seconds)
-        return {
+        held = {
             seq: Held(grant.wait_seconds, f"rate limit: {_names(asks[seq])}")
             for seq, grant in (await self._ask(asks)).items()
             if not grant.tokens
         }
+        _count(asks[seq] for seq in held)
+        return held
 
     async def admit(self, provider: str, mails: Sequence[Mail]) -> dict[int, Held]:
         """Which of these mails, by seq, this provider may not be given now."""
+        if provider in self._limits.paused:
+            return {
+                mail.job.seq: Held(PAUSED_SECONDS, f"{provider} is paused", may_go_elsewhere=True) for mail in mails
+            }
         asks: dict[int, Ask] = {}
         held: dict[int, Held] = {}
         is_prepaid = self._limit is not None and self._limits.is_default(provider)
@@ -184,6 +196,7 @@ class Allowance:
         for seq, grant in (await self._ask(asks)).items():
             if not grant.tokens:
                 held[seq] = _held(provider, asks[seq], grant)
+                _count([asks[seq]])
                 self.tokens += asks[seq].count if is_prepaid else 0
         return held
 
@@ -221,16 +234,25 @@ def cost_of(mail: Mail) -> int:
     return 1 + len(mail.options.cc) + len(mail.options.bcc)
 
 
+def _count(held_up: Iterable[Ask]) -> None:
+    """Measure what waits; of several limits of a mail, each."""
+    for kind, mails in Counter(name for ask in held_up for name in _kinds(ask)).items():
+        metrics.limited(kind, mails)
+
+
 def _held(provider: str, ask: Ask, grant: Grant) -> Held:
     if grant.wait_seconds == NOT_TODAY:
-        return Held(_until_morning(), f"{provider} has reached its ceiling of today", is_ceiling=True)
+        return Held(_until_morning(), f"{provider} has reached its ceiling of today", may_go_elsewhere=True)
     return Held(grant.wait_seconds, f"rate limit: {_names(ask)}")
 
 
 def _names(ask: Ask) -> str:
     """The limits by their kinds, which is all that a journal may say of a person."""
-    kinds = [limit.bucket if limit.bucket.startswith("provider") else limit.bucket.split()[0] for limit in ask.limits]
-    return ", ".join(kinds)
+    return ", ".join(_kinds(ask))
+
+
+def _kinds(ask: Ask) -> list[str]:
+    return [limit.bucket if limit.bucket.startswith("provider") else limit.bucket.split()[0] for limit in ask.limits]
 
 
 def _now() -> datetime:

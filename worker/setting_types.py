@@ -27,6 +27,7 @@ class Secret:
 Text = Annotated[str, Meta(description="text")]
 WorkerName = Annotated[str, Meta(max_length=100, description="text, 100 characters at most")]
 Port = Annotated[int, Meta(ge=1, le=65535, description="a port, 1 to 65535")]
+MetricsPort = Annotated[int, Meta(ge=0, le=65535, description="a port, 1 to 65535, or 0 for none")]
 Address = Annotated[str, Meta(pattern=r"^[^\s@<>,;]+@[^\s@<>,;]+$", description="one address, like mail@example.com")]
 OptionalAddress = Annotated[
     str,

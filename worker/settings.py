@@ -18,6 +18,7 @@ from worker.setting_types import (
     DomainRates,
     Encryption,
     KafkaName,
+    MetricsPort,
     OptionalAddress,
     Partitions,
     Patterns,
@@ -44,6 +45,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_name: WorkerName = msgspec.field(default_factory=_worker_name)
     environment: Literal["development", "staging", "production"] = "development"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_pii: bool = False
+    log_slow_seconds: Annotated[float, seconds(0, 3600)] = 5.0
+    metrics_port: MetricsPort = 0
+    metrics_port_range: Annotated[int, whole(1, 1000)] = 10
     worker_concurrency: Annotated[int, whole(2, 100)] = 10
     worker_batch_size: Annotated[int, whole(1, 1000)] = 50
 

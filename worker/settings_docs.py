@@ -12,6 +12,10 @@ DOCS: dict[str, str] = {
         "provider be on this machine."
     ),
     "log_level": "INFO is a line per batch, DEBUG a line per mail.",
+    "log_pii": "Whole addresses in the logs, instead of a***@example.com. Contents and secrets are never there.",
+    "log_slow_seconds": "A batch that takes longer is told at warning. 0: none is.",
+    "metrics_port": "Where /metrics, /healthz and /readyz are served, by every process. 0: nowhere.",
+    "metrics_port_range": "A process takes the first free one of so many ports: for several on one host.",
     "worker_concurrency": "Batches at once. The process holds up to this many connections to Postgres, plus 7.",
     "worker_batch_size": "Rows claimed per transaction.",
     "db_host": "Where Postgres is: a host, or the folder of its socket. Never a pooler.",

@@ -40,6 +40,9 @@ class Process(Protocol):
     async def relay_events(self) -> None:
         """Publish events to Kafka for a while."""
 
+    async def read_gauges(self) -> None:
+        """Read what the metrics tell of the queue."""
+
 
 def deliver_lock(queue: Queue) -> str:
     """The queueing lock of a queue's deliver task: one at most waits to be picked up."""
@@ -72,6 +75,13 @@ async def tidy(context: JobContext, timestamp: int) -> None:
     await _process(context).remove_stalled_tasks()
     await _process(context).apply_late_outcomes()
     await _process(context).tidy_limits()
+
+
+@blueprint.periodic(cron="* * * * * */15", queueing_lock="gauges")
+@blueprint.task(name="gauges", queue=TASK_QUEUE, pass_context=True)
+async def gauges(context: JobContext, timestamp: int) -> None:
+    """Read what the metrics tell of the queue, in one process of the cluster."""
+    await _process(context).read_gauges()
 
 
 @blueprint.periodic(cron="* * * * * */5", queueing_lock=RELAY_LOCK)

@@ -20,6 +20,8 @@ from worker.settings import Settings
 
 LOST_AFTER_SECONDS = 8.0
 ROUND_TRIP_EVERY_SECONDS = 1.0
+# Longer than a round trip now and then takes.
+SILENT_SECONDS = 3.0
 EXIT_STATUS = 70
 SILENCE = "the connection stands, and nothing comes"
 
@@ -45,6 +47,13 @@ class Watchdog:
     def stop(self) -> None:
         """Stop watching, after everything else has let go of Postgres."""
         self._stopped.set()
+
+    def silence(self) -> str | None:
+        """What is wrong when Postgres has not answered for a while; None when it has."""
+        silent = time.monotonic() - self._last_answer
+        if silent <= SILENT_SECONDS:
+            return None
+        return f"Postgres has not answered for {silent:.0f} s: {self._trouble}"
 
     def _watch(self) -> None:
         while not self._stopped.is_set():

@@ -1,6 +1,7 @@
 -- claim_jobs: lock due jobs, best priority first, each priority from its own position on.
 -- index: email_jobs_due
 -- statement_timestamp(): stable, so the index scan ends at the first row of the future.
+-- paused: types that are not sent now.
 -- The outer query has no ORDER BY: it would lock rows that it then does not return.
 SELECT
     job.seq,
@@ -50,6 +51,7 @@ CROSS JOIN
             AND priority = position.priority
             AND (next_attempt_at, seq) > (position.after_at, position.after_seq)
             AND next_attempt_at <= statement_timestamp()
+            AND type <> all(%(paused)s::text[])
         ORDER BY next_attempt_at, seq
         LIMIT %(batch_size)s
         FOR UPDATE SKIP LOCKED

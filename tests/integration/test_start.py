@@ -200,7 +200,7 @@ def test_a_worker_that_sends_by_smtp_alone_loads_no_sdk(database: Database) -> N
         "import asyncio, sys\n"
         "from worker.app import app\n"
         "from worker.process import WorkerProcess\n"
-        "async def make(): return WorkerProcess(app, app.settings)\n"
+        "async def make(): return WorkerProcess(app, app.settings, app.signs)\n"
         "asyncio.run(make())\n"
         "heavy = 'boto3 sendgrid urllib3 redis confluent_kafka cryptography grpc dns'.split()\n"
         "print(sorted(set(heavy) & set(sys.modules)))"

@@ -114,7 +114,7 @@ def test_one_person_gets_so_many_mails_of_a_type(database: Database, db: Connect
     for number in range(4):
         insert_job(db, f"same-{number}", recipient_email="Ann@Example.com" if number % 2 else "ann@example.com")
     insert_job(db, "other person", recipient_email="bob@example.com")
-    alert = '{"eventType": "login", "timestamp": "now", "username": "ann"}'
+    alert = '{"activity": "login", "occurredAt": "2026-02-17T03:26:00+01:00"}'
     insert_job(db, "other type", type="security-alert", template="security-alert", data=alert)
     with running_worker(database.environment(SMTP_PORT=primary.port, EMAIL_RATE_RECIPIENT="30/m burst 2")):
         eventually(

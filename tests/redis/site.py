@@ -18,6 +18,7 @@ from redis_ingest.stream_road import StreamRoad
 from tests.integration.office import ROOT, inherited
 from tests.integration.rows import Connection, column, rows
 from tests.support import Database, Worker
+from worker.vital_signs import VitalSigns
 
 _IN_HAND = """
 local found = {}
@@ -94,12 +95,12 @@ class Site:
 
     def list_road(self, **overrides: object) -> ListRoad:
         """A taker in this process, for tests that take its steps one by one."""
-        return ListRoad(self.database.settings(**self.environment(**overrides)), threading.Event())
+        return ListRoad(self.database.settings(**self.environment(**overrides)), threading.Event(), VitalSigns())
 
     def stream_road(self, **overrides: object) -> StreamRoad:
         """A stream's consumer in this process."""
         named = {"REDIS_STREAM_EMAIL_JOBS": self.server.jobs_stream} | overrides
-        return StreamRoad(self.database.settings(**self.environment(**named)), threading.Event())
+        return StreamRoad(self.database.settings(**self.environment(**named)), threading.Event(), VitalSigns())
 
     def push(self, *messages: str | bytes) -> None:
         """As producers do."""

@@ -222,3 +222,20 @@ def test_more_than_a_burst_at_once_goes_when_the_bucket_is_full() -> None:
     ask = Ask(Kind.MAIL, [limit], 20)
     assert buckets.ask([ask], NOW)[0].tokens == 20
     assert buckets.ask([ask], NOW)[0].wait_seconds == pytest.approx(2.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 50), st.integers(0, 3)), max_size=30))
+def test_tokens_that_come_back_leave_nothing_behind(looks: list[tuple[bool, int, int]]) -> None:
+    """Workers of both queues that take and find no job, in any order and at once: then the bucket is full again."""
+    limit = Limit("b", 60.0, 10)
+    buckets, held, now = Buckets(share=0.2), [], NOW
+    for is_bulk, count, given_back in looks:
+        now += 0.01
+        grant = buckets.take(limit, now, count, is_bulk=is_bulk)
+        held.append((grant.tokens, is_bulk))
+        for _ in range(min(given_back, len(held))):
+            tokens, was_bulk = held.pop(0)
+            buckets.ask([Ask(Kind.GIVE, [limit], tokens, was_bulk)], now)
+    for tokens, was_bulk in held:
+        buckets.ask([Ask(Kind.GIVE, [limit], tokens, was_bulk)], now)
+    assert buckets.take(limit, now + 1.0, 50).tokens == 10

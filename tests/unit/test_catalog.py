@@ -50,7 +50,7 @@ class Tables:
         if statement == query("load_routes"):
             self._answer = self.routes
             return self
-        if statement == query("load_ceilings"):
+        if statement in (query("load_ceilings"), query("load_pauses")):
             self._answer = []
             return self
         assert parameters is not None

@@ -20,6 +20,9 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
+_LEVELS = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)
+
+
 class Breaker:
     """Opens after `failures` in a row (0: never), and lets a probe through `open_seconds` later."""
 
@@ -48,6 +51,11 @@ class Breaker:
         if self._state is BreakerState.OPEN and self._clock() >= self._closed_until:
             self._state = BreakerState.HALF_OPEN
         return self._state
+
+    @property
+    def level(self) -> float:
+        """The state as a number: 0 closed, 1 half-open, 2 open."""
+        return float(_LEVELS.index(self.state))
 
     @property
     def seconds_left(self) -> float:

@@ -141,12 +141,12 @@ class _Journey:
         elsewhere = []
         for mail, why in held:
             mail.reason += f": {why.reason}"
-            if why.is_ceiling and further:
+            if why.may_go_elsewhere and further:
                 elsewhere.append(mail)
             elif not why.seconds:
                 hand_over.answer(mail, NotSent(mail.reason))
             else:
-                hand_over.answer(mail, Unavailable(mail.reason, why.seconds, has_turn=not why.is_ceiling))
+                hand_over.answer(mail, Unavailable(mail.reason, why.seconds, has_turn=not why.may_go_elsewhere))
         if elsewhere:
             await self.offer(further, elsewhere)
 

@@ -1,0 +1,110 @@
+-- queue_gauges: what email_queue_depth and its neighbours tell; a count stops at 100,000 and is an estimate beyond.
+WITH level AS (
+    SELECT
+        q.queue,
+        p.priority
+    FROM unnest(enum_range(NULL::email_queue)) AS q (queue)
+    CROSS JOIN unnest(enum_range(NULL::email_priority)) AS p (priority)
+),
+
+waiting AS (
+    SELECT
+        level.queue,
+        sum(pending.jobs)::double precision AS pending,
+        sum(due.jobs)::double precision AS due,
+        max(due.age) AS oldest
+    FROM level
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                CASE
+                    WHEN count(*) < 100000 THEN count(*)
+                    ELSE greatest(100000, (SELECT reltuples FROM pg_class WHERE oid = 'email_jobs_due'::regclass))
+                END AS jobs
+            FROM (
+                SELECT 1
+                FROM email_jobs AS job
+                WHERE job.status = 'pending' AND job.queue = level.queue AND job.priority = level.priority
+                LIMIT 100000
+            ) AS those
+        ) AS pending
+    CROSS JOIN
+        LATERAL (
+            SELECT
+                count(*) AS jobs,
+                extract(EPOCH FROM clock_timestamp() - min(those.next_attempt_at))::double precision AS age
+            FROM (
+                SELECT job.next_attempt_at
+                FROM email_jobs AS job
+                WHERE
+                    job.status = 'pending' AND job.queue = level.queue AND job.priority = level.priority
+                    AND job.next_attempt_at <= statement_timestamp()
+                ORDER BY job.next_attempt_at
+                LIMIT 100000
+            ) AS those
+        ) AS due
+    GROUP BY level.queue
+),
+
+ended AS (
+    SELECT
+        stat.most_common_vals[place][1] AS queue,
+        stat.most_common_vals[place][2] AS status,
+        stat.most_common_freqs[place]
+        * (SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'email_jobs'::regclass) AS jobs
+    FROM pg_stats_ext AS stat
+    CROSS JOIN LATERAL generate_subscripts(stat.most_common_vals, 1) AS place
+    WHERE stat.statistics_name = 'email_jobs_ends' AND stat.statistics_schemaname = current_schema()
+)
+
+SELECT
+    'depth' AS gauge,
+    queue::text AS first,
+    'pending' AS second,
+    pending AS value
+FROM waiting
+UNION ALL
+SELECT
+    'depth',
+    queue::text,
+    'due',
+    due
+FROM waiting
+UNION ALL
+SELECT
+    'oldest',
+    queue::text,
+    '',
+    coalesce(oldest, 0)
+FROM waiting
+UNION ALL
+SELECT
+    'depth',
+    queue,
+    status,
+    jobs
+FROM ended
+WHERE status <> 'pending'
+UNION ALL
+SELECT
+    'in_doubt',
+    '',
+    '',
+    count(*)
+FROM (SELECT 1 FROM email_jobs WHERE status = 'in_doubt' LIMIT 100000) AS doubts
+UNION ALL
+SELECT
+    'paused',
+    kind,
+    name,
+    1
+FROM email_pauses
+UNION ALL
+SELECT
+    'feedback',
+    event_type::text,
+    '',
+    count(*)
+FROM email_tracking
+WHERE event_type >= 'delivered' AND occurred_at > clock_timestamp() - interval '1 hour'
+GROUP BY event_type

@@ -1,0 +1,94 @@
+"""The one HTTP that there is: `/metrics`, `/healthz` and `/readyz`, on METRICS_PORT or the next free one of its range.
+
+Served by threads of its own, so that it answers however busy the loop is. An answer of 503 has the reason as its body.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import structlog
+
+from worker import metrics
+from worker.errors import SettingsError
+from worker.settings import Settings
+from worker.vital_signs import VitalSigns
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+
+log = structlog.get_logger(__name__)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    # Somebody who asks and does not wait must not hold a thread for ever.
+    timeout = 10
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """A scrape is nothing to tell of."""
+
+
+@contextmanager
+def serve_metrics(settings: Settings, signs: VitalSigns) -> Iterator[int]:
+    """Serve while the context is open; yields the port, 0 for none. Raises SettingsError when no port is free."""
+    if not settings.metrics_port:
+        yield 0
+        return
+    metrics.tell_version()
+    with _bound(settings, _application(signs)) as server:
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
+        log.info("metrics", port=server.server_port)
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _bound(settings: Settings, application: "Callable[..., Iterable[bytes]]") -> WSGIServer:
+    first, number = settings.metrics_port, settings.metrics_port_range
+    for port in range(first, min(first + number, 65536)):
+        try:
+            return make_server("", port, application, _Server, _Quiet)
+        except OSError:
+            continue
+    raise SettingsError(
+        f"METRICS_PORT={first} is taken, and so are the {number - 1} after it: "
+        "set another port, a greater METRICS_PORT_RANGE, or 0 for none."
+    )
+
+
+def _application(signs: VitalSigns) -> "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]":
+    from prometheus_client import make_wsgi_app
+
+    exposition = make_wsgi_app()
+
+    def answer(environment: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        match environment.get("PATH_INFO"):
+            case "/metrics":
+                page: Iterable[bytes] = exposition(environment, start)
+                return page
+            case "/healthz":
+                return _verdict(start, signs.trouble())
+            case "/readyz":
+                return _verdict(start, signs.trouble() or signs.not_ready())
+            case _:
+                start("404 Not Found", [_PLAIN])
+                return [b"/metrics, /healthz and /readyz are here\n"]
+
+    return answer
+
+
+def _verdict(start: "StartResponse", trouble: str | None) -> Iterable[bytes]:
+    start("503 Service Unavailable" if trouble else "200 OK", [_PLAIN])
+    return [(trouble or "ok").encode() + b"\n"]
