@@ -24,6 +24,7 @@ from lab.sendgrid_rules import contract, contract_violations, faults, is_dynamic
 from lab.ses_conduct import Delay, Drop, Stall
 
 PATH = "/v3/mail/send"
+SCOPES = "/v3/scopes"
 MOST_BYTES = 30_000_000
 _GONE_SECONDS = 0.1
 _LOOK_SECONDS = 0.01
@@ -164,12 +165,14 @@ class SendGridServer:
     async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
         raw = await http.content.read()  # `http.read` would stop at 1 MiB
         is_template = http.path.startswith(sendgrid_templates.PATH)
-        if http.path != PATH and not is_template:
+        if http.path not in (PATH, SCOPES) and not is_template:
             return _reply(Reply(404, (Fault("not found"),)))
-        if http.method != "POST" and not is_template:
+        if http.method != "POST" and http.path == PATH:
             return _reply(Reply(405, (Fault("method not allowed"),)))
         if http.headers.get("Authorization") != f"Bearer {self._key}":
             return _reply(Reply(401, (Fault("The provided authorization grant is invalid, expired, or revoked"),)))
+        if http.path == SCOPES:
+            return web.json_response({"scopes": ["mail.send", "templates.create"]})
         if is_template:
             return self.templates.answer(http.method, http.path, raw)
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from worker import cli_intake, cli_suppressions
+from worker import cli_intake, cli_jobs, cli_queue, cli_running, cli_suppressions
 from worker.cli_output import print_json
 from worker.db import connect_once, failed_statement
 from worker.errors import EmailWorkerError, SettingsError
@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     config.set_defaults(run=_config)
     _template_parser(commands.add_parser("template", help="check, look at and store templates"))
     cli_intake.add_commands(commands)
+    cli_jobs.add_commands(commands)
+    cli_queue.add_commands(commands)
+    cli_running.add_commands(commands)
     cli_suppressions.add_commands(commands)
     _domain_parser(commands.add_parser("domain", help="what the DNS should say of a sender's domain"))
     return parser

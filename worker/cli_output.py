@@ -28,6 +28,14 @@ def moment(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S%z}" if at else ""
 
 
+def age(seconds: float) -> str:
+    """A time as people say it: 42 s, 3 min, 5 h, 2 d; nothing for less than a second."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return ""
+
+
 def whole(text: str) -> int:
     """An argument that is a whole number of SQL's bigint."""
     return number(text, 2**63)

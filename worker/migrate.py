@@ -24,6 +24,8 @@ LOCK_TIMEOUT = b"SET lock_timeout = '30s'"
 
 Record = dict[str, str]
 
+_NO_SCHEMA = "the database has no schema yet. Run: email-worker migrate"
+
 
 def migration_files() -> list[Path]:
     """Our migrations, oldest first."""
@@ -122,9 +124,19 @@ async def check_schema(connection: AsyncConnection[Any]) -> None:
     """Raise SchemaMismatch unless the database has exactly this version's migrations."""
     cursor = await connection.execute(query("find_table"), {"name": "email_schema"})
     if await cursor.fetchone() != (True,):
-        raise SchemaMismatch("the database has no schema yet. Run: email-worker migrate")
+        raise SchemaMismatch(_NO_SCHEMA)
     cursor = await connection.execute(query("read_schema_record"))
-    record: Record = dict(await cursor.fetchall())
+    _refuse_older(dict(await cursor.fetchall()))
+
+
+def check_schema_now(connection: psycopg.Connection[Any]) -> None:
+    """The same, for a command line."""
+    if connection.execute(query("find_table"), {"name": "email_schema"}).fetchone() != (True,):
+        raise SchemaMismatch(_NO_SCHEMA)
+    _refuse_older(dict(connection.execute(query("read_schema_record")).fetchall()))
+
+
+def _refuse_older(record: Record) -> None:
     _refuse_newer(record)
     missing = [file.name for file in migration_files() if file.name not in record]
     if missing or API not in record:

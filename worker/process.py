@@ -35,6 +35,7 @@ from worker.providers.registry import make_router, sender_of
 from worker.queue_gauges import QueueGauges
 from worker.rate_limits import RateLimits
 from worker.relay import Relay
+from worker.retention import purge
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.tasks import DELIVER, RELAY, RELAY_LOCK, deliver_lock
@@ -150,6 +151,11 @@ class WorkerProcess:
             return
         async with self._keeping.connection() as connection:
             await self._gauges.read(connection)
+
+    async def purge(self) -> None:
+        """Remove what is older than it is to be kept."""
+        async with self._keeping.connection() as connection:
+            await purge(connection, self._settings, self.delivery.stop.event)
 
     async def tidy_limits(self) -> None:
         """Forget token buckets that say nothing any more."""

@@ -116,6 +116,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     email_doubt_seconds: Annotated[float, seconds(0, 86400)] = 120.0
     email_max_message_bytes: Annotated[int, whole(10_000, 100_000_000)] = 25_000_000
 
+    retention_days: Annotated[int, whole(0, 36_500)] = 0
+    retention_key_days: Annotated[int, whole(1, 36_500)] = 30
+
     email_dead_letter_queue: KafkaName = "email-dlq"
 
     kafka_bootstrap_servers: Text = ""

@@ -83,6 +83,8 @@ DOCS: dict[str, str] = {
     "email_max_retries": "Retries of a job that, like its type, names none itself.",
     "email_doubt_seconds": "How long an effectively_once job waits for evidence before it is sent again.",
     "email_max_message_bytes": "Largest message, attachments included; a larger one is dead.",
+    "retention_days": "Finished jobs, and rejects, older than this are purged; email_types has it per type. 0: never.",
+    "retention_key_days": "So long a purged job's job_id is still known. More than Kafka keeps its messages.",
     "email_dead_letter_queue": "The Kafka topic for rejected messages; the Redis list for those, and for dead letters.",
     "kafka_bootstrap_servers": "Brokers, host:port with commas between. Empty: no Kafka.",
     "kafka_topic_email_jobs": "The topic that kafka_ingest reads.",

@@ -40,6 +40,9 @@ class Process(Protocol):
     async def relay_events(self) -> None:
         """Publish events to Kafka for a while."""
 
+    async def purge(self) -> None:
+        """Remove what is older than it is to be kept."""
+
     async def read_gauges(self) -> None:
         """Read what the metrics tell of the queue."""
 
@@ -75,6 +78,13 @@ async def tidy(context: JobContext, timestamp: int) -> None:
     await _process(context).remove_stalled_tasks()
     await _process(context).apply_late_outcomes()
     await _process(context).tidy_limits()
+
+
+@blueprint.periodic(cron="17 * * * *", queueing_lock="purge")
+@blueprint.task(name="purge", queue=TASK_QUEUE, pass_context=True)
+async def purge(context: JobContext, timestamp: int) -> None:
+    """Remove what is older than it is to be kept, a part of it each hour."""
+    await _process(context).purge()
 
 
 @blueprint.periodic(cron="* * * * * */15", queueing_lock="gauges")

@@ -34,6 +34,10 @@ LANGUAGE plpgsql AS $$
 DECLARE
     policy record;
 BEGIN
+    -- Purged, and here again: as with ON CONFLICT DO NOTHING, there is no second row of it.
+    IF EXISTS (SELECT FROM email_job_keys WHERE key = sha256(convert_to(NEW.job_id, 'UTF8'))) THEN
+        RETURN NULL;
+    END IF;
     SELECT queue, priority, guarantee INTO policy FROM email_types WHERE type = NEW.type;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown email type "%" in job "%"', NEW.type, NEW.job_id

@@ -139,3 +139,13 @@ $$;
 COMMENT ON FUNCTION email_unsuppress(text, text) IS
 'The address may be written to again, in one scope or in all; returns how many entries are gone. Jobs that ended as suppressed stay so: email_requeue().
 SELECT email_unsuppress(''ann@example.com'');';
+
+CREATE OR REPLACE FUNCTION email_erased_address(address text) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT encode(sha256(key || convert_to(email_normal_address(address), 'UTF8')), 'hex') || '@erased.invalid'
+    FROM email_secret
+$$;
+
+COMMENT ON FUNCTION email_erased_address(text) IS
+'What an erased address is called from then on: a hash that only this database can make, and that leads nowhere.
+SELECT email_erased_address(''ann@example.com'');';

@@ -63,22 +63,37 @@ SELECT worker, provider, count(*), max(age) FROM email_in_flight GROUP BY 1, 2;'
 
 CREATE VIEW email_books AS
 SELECT
-    (created_at AT TIME ZONE 'UTC')::date AS day,
+    day,
     campaign_id,
-    count(*) AS accepted,
-    count(*) FILTER (WHERE status = 'pending') AS pending,
-    count(*) FILTER (WHERE status = 'sent') AS sent,
-    count(*) FILTER (WHERE status = 'dead') AS dead,
-    count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
-    count(*) FILTER (WHERE status = 'suppressed') AS suppressed,
-    count(*) FILTER (WHERE status = 'expired') AS expired,
-    count(*) FILTER (WHERE status = 'in_doubt') AS in_doubt
-FROM email_jobs
+    sum(jobs)::bigint AS accepted,
+    coalesce(sum(jobs) FILTER (WHERE status = 'pending'), 0)::bigint AS pending,
+    coalesce(sum(jobs) FILTER (WHERE status = 'sent'), 0)::bigint AS sent,
+    coalesce(sum(jobs) FILTER (WHERE status = 'dead'), 0)::bigint AS dead,
+    coalesce(sum(jobs) FILTER (WHERE status = 'cancelled'), 0)::bigint AS cancelled,
+    coalesce(sum(jobs) FILTER (WHERE status = 'suppressed'), 0)::bigint AS suppressed,
+    coalesce(sum(jobs) FILTER (WHERE status = 'expired'), 0)::bigint AS expired,
+    coalesce(sum(jobs) FILTER (WHERE status = 'in_doubt'), 0)::bigint AS in_doubt
+FROM (
+    SELECT
+        (created_at AT TIME ZONE 'UTC')::date AS day,
+        campaign_id,
+        status,
+        count(*) AS jobs
+    FROM email_jobs
+    GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT
+        day,
+        campaign_id,
+        status,
+        jobs
+    FROM email_purged
+) AS counted
 GROUP BY day, campaign_id
 ORDER BY day DESC, campaign_id;
 
 COMMENT ON VIEW email_books IS
-'Every accepted job in exactly one status, by day (UTC) and campaign. email_books_difference() checks them against the events.
+'Every accepted job in exactly one status, by day (UTC) and campaign, purged ones included. email_books_difference() checks them against the events.
 SELECT * FROM email_books WHERE day >= current_date - 7;';
 
 -- A job without a status event is pending: arrival itself writes none. Status events of one job are written under its

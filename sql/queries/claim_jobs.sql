@@ -33,7 +33,13 @@ SELECT
         SELECT string_agg(list.scope || ' ' || list.reason, ',')
         FROM email_suppressions AS list
         WHERE
-            list.address = email_normal_address(job.recipient_email)
+            list.address IN (
+                email_normal_address(job.recipient_email),
+                CASE
+                    WHEN (SELECT catalog.has_erased FROM email_catalog AS catalog)
+                        THEN email_erased_address(job.recipient_email)
+                END
+            )
             AND (list.expires_at IS NULL OR list.expires_at > statement_timestamp())
     ) AS suppressions,
     (SELECT catalog.version FROM email_catalog AS catalog) AS catalog_version

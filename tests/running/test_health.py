@@ -76,7 +76,7 @@ def test_a_worker_is_ready_while_postgres_answers(sink: Sink) -> None:
             port = port_of(worker)
             eventually(lambda: get(port, "/readyz") == (200, "ok\n"), "it is ready")
             server.freeze()
-            said = eventually(lambda: next(iter({get(port, "/readyz")} - {(200, "ok\n")}), None), "it is unready")
+            (said,) = eventually(lambda: {get(port, "/readyz")} - {(200, "ok\n")}, "it is unready")
             assert said[0] == 503
             assert said[1].startswith("Postgres has not answered for ")
             assert get(port, "/healthz") == (200, "ok\n")

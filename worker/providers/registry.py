@@ -62,11 +62,12 @@ def make_provider(name: ProviderName, settings: Settings, sender: Sender) -> Pro
         case "smtp" | "smtp_fallback":
             limits = Limits(answer_seconds, settings.smtp_connection_idle_seconds, settings.smtp_connection_mails)
             return SmtpProvider(
-                name, _smtp_server(name, settings), Composer(sender, signer_of(settings)), connections, limits
+                name, smtp_server(name, settings), Composer(sender, signer_of(settings)), connections, limits
             )
 
 
-def _smtp_server(prefix: str, settings: Settings) -> SmtpServer:
+def smtp_server(prefix: str, settings: Settings) -> SmtpServer:
+    """Where the settings of that name lead."""
     return SmtpServer(
         getattr(settings, f"{prefix}_host"),
         getattr(settings, f"{prefix}_port"),

@@ -1,0 +1,100 @@
+-- Everything that the database knows of one person, made nobody's.
+
+CREATE OR REPLACE FUNCTION email_erase(address text) RETURNS TABLE (what text, how_many bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    -- As a whole word, however it is written.
+    mentioned CONSTANT text := '(?<![A-Za-z0-9._%+-])' || regexp_replace(btrim($1), '([^A-Za-z0-9@_ -])', '\\\1', 'g')
+        || '(?![A-Za-z0-9-]|\.[A-Za-z0-9])';
+    normal CONSTANT text := email_normal_address($1);
+    nobody CONSTANT text := email_erased_address($1);
+    held bigint;
+BEGIN
+    CREATE TEMPORARY TABLE IF NOT EXISTS email_erasing (id uuid, seq bigint, is_theirs boolean) ON COMMIT DELETE ROWS;
+    TRUNCATE email_erasing;
+    INSERT INTO email_erasing
+    SELECT j.id, j.seq, email_normal_address(j.recipient_email) = normal
+    FROM email_jobs AS j
+    WHERE
+        email_normal_address(j.recipient_email) = normal
+        OR j.options::text ~* mentioned OR j.data::text ~* mentioned OR j.extra::text ~* mentioned
+        OR j.content ~* mentioned OR j.subject ~* mentioned OR j.error_message ~* mentioned
+    FOR UPDATE SKIP LOCKED;
+
+    what := 'pending jobs cancelled';
+    SELECT count(*) FILTER (WHERE email_cancel(j.job_id) = 'cancelled') INTO how_many
+    FROM email_jobs AS j JOIN email_erasing AS e ON e.id = j.id
+    WHERE e.is_theirs AND j.status = 'pending';
+    RETURN NEXT;
+
+    what := 'jobs without address, name, data and content now';
+    UPDATE email_jobs AS j
+    SET recipient_email = nobody, recipient_name = NULL, recipient_user_id = NULL, subject = NULL, content = NULL,
+        data = NULL, options = NULL, extra = NULL,
+        error_message = regexp_replace(j.error_message, mentioned, 'erased', 'gi')
+    FROM email_erasing AS e
+    WHERE e.id = j.id AND e.is_theirs AND j.status <> 'pending';
+    GET DIAGNOSTICS how_many = ROW_COUNT;
+    RETURN NEXT;
+
+    what := 'jobs of others that mentioned the address, without those parts now';
+    UPDATE email_jobs AS j
+    SET
+        subject = CASE WHEN j.subject ~* mentioned THEN NULL ELSE j.subject END,
+        content = CASE WHEN j.content ~* mentioned THEN NULL ELSE j.content END,
+        data = CASE WHEN j.data::text ~* mentioned THEN NULL ELSE j.data END,
+        options = CASE WHEN j.options::text ~* mentioned THEN NULL ELSE j.options END,
+        extra = CASE WHEN j.extra::text ~* mentioned THEN NULL ELSE j.extra END,
+        error_message = regexp_replace(j.error_message, mentioned, 'erased', 'gi')
+    FROM email_erasing AS e
+    WHERE e.id = j.id AND NOT e.is_theirs AND j.status <> 'pending';
+    GET DIAGNOSTICS how_many = ROW_COUNT;
+    RETURN NEXT;
+
+    what := 'attempts';
+    UPDATE email_attempts AS a
+    SET answer = regexp_replace(a.answer, mentioned, 'erased', 'gi'),
+        reason = regexp_replace(a.reason, mentioned, 'erased', 'gi')
+    FROM email_erasing AS e
+    WHERE e.seq = a.seq AND (a.answer ~* mentioned OR a.reason ~* mentioned);
+    GET DIAGNOSTICS how_many = ROW_COUNT;
+    RETURN NEXT;
+
+    what := 'events';
+    UPDATE email_tracking AS t
+    SET event_data = regexp_replace(t.event_data::text, mentioned, 'erased', 'gi')::jsonb
+    FROM email_erasing AS e
+    WHERE e.id = t.job_id AND t.event_data::text ~* mentioned;
+    GET DIAGNOSTICS how_many = ROW_COUNT;
+    RETURN NEXT;
+
+    what := 'rejects without their message now';
+    UPDATE email_rejects AS r
+    SET raw = convert_to('erased ' || r.id, 'UTF8'), error = regexp_replace(r.error, mentioned, 'erased', 'gi')
+    WHERE encode(r.raw, 'escape') ~* mentioned;
+    GET DIAGNOSTICS how_many = ROW_COUNT;
+    RETURN NEXT;
+
+    what := 'suppressions, kept under a hash';
+    INSERT INTO email_suppressions AS s (address, scope, reason, created_at, expires_at)
+    SELECT nobody, s.scope, s.reason, s.created_at, s.expires_at FROM email_suppressions AS s WHERE s.address = normal
+    ON CONFLICT (address, scope, reason) DO NOTHING;
+    DELETE FROM email_suppressions AS s WHERE s.address = normal;
+    GET DIAGNOSTICS how_many = ROW_COUNT;
+    IF how_many > 0 THEN
+        UPDATE email_catalog SET has_erased = true WHERE NOT has_erased;
+    END IF;
+    RETURN NEXT;
+
+    what := 'NOT erased: jobs in a worker''s hands, or pending and mentioning the address; run it again';
+    SELECT count(*) INTO how_many
+    FROM email_jobs AS j
+    WHERE email_normal_address(j.recipient_email) = normal
+        OR j.options::text ~* mentioned OR j.data::text ~* mentioned OR j.content ~* mentioned;
+    RETURN NEXT;
+END $$;
+
+COMMENT ON FUNCTION email_erase(text) IS
+'Removes a person by address: from jobs (pending ones are cancelled), attempts, events and rejects. Counts stay, and suppressions under a keyed hash, so that nobody writes to them again. The last line says what is left. It reads whole tables. Redis and Kafka it cannot reach: email-worker erase does Redis; Kafka''s email-events hold no addresses, but email-jobs and email-dlq keep messages until their retention ends.
+SELECT * FROM email_erase(''ann@example.com'');';

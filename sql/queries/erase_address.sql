@@ -1,0 +1,5 @@
+-- erase_address: everything that the database knows of one person.
+SELECT
+    what,
+    how_many
+FROM email_erase(%(address)s)

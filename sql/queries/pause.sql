@@ -1,0 +1,2 @@
+-- pause: stop sending something.
+SELECT email_pause(%(kind)s, %(name)s, %(reason)s)

@@ -1,0 +1,2 @@
+-- resume: end a pause.
+SELECT email_resume(%(kind)s, %(name)s)

@@ -1,0 +1,124 @@
+"""Erasing one person: nothing of them is left where we can reach, counts stay, and nobody writes to them again."""
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from lab.redis import RedisServer
+from lab.sink_process import Sink
+from tests.integration.command import Command
+from tests.integration.rows import Connection, column, insert_job, row, rows, value
+from tests.support import Database, eventually, running_worker
+
+ADDRESS = "Ann.Smith@Example.com"
+NAME = "Ann Q. Smith"
+
+
+@pytest.fixture
+def known(db: Connection) -> Connection:
+    """A person in jobs, copies, attempts, events, rejects and suppressions; and a neighbour of a like name."""
+    data = Jsonb({"bookingId": "b-1", "eventName": "Concert", "ticketCount": 1, "totalAmount": 1.0, "for": NAME})
+    for job_id, address in (
+        ("sent", ADDRESS),
+        ("pending", "ann.smith@example.com"),
+        ("neighbour", "joann.smith@example.com"),
+    ):
+        insert_job(db, job_id, recipient_email=address, recipient_name=NAME, recipient_user_id="u-1", data=data)
+    insert_job(db, "copy", recipient_email="bob@example.com", options=Jsonb({"cc": [f"A <{ADDRESS}>"]}))
+    db.execute("UPDATE email_jobs SET status = 'sent' WHERE job_id IN ('sent', 'copy')")
+    db.execute(
+        "INSERT INTO email_attempts (seq, attempt, provider, state, answer, worker)"
+        " SELECT seq, 1, 'smtp', 'accepted', '<ann.smith@example.com> ok', 'w' FROM email_jobs WHERE job_id = 'sent'"
+    )
+    db.execute(
+        "INSERT INTO email_tracking (job_id, event_type, event_data)"
+        " SELECT id, 'sent', '{\"reason\": \"<ann.smith@example.com> ok\"}' FROM email_jobs WHERE status = 'sent'"
+    )
+    db.execute(
+        "INSERT INTO email_rejects (source, position, raw, error) VALUES ('file', 'x/1', %s, 'no type')",
+        (f'{{"recipient": {{"email": "{ADDRESS}"}}}}'.encode(),),
+    )
+    db.execute("SELECT email_suppress('ann.smith@example.com', 'complaint')")
+    return db
+
+
+def everything(db: Connection) -> str:
+    """All that the database holds of mails, as one text."""
+    tables = ("email_jobs", "email_attempts", "email_tracking", "email_suppressions")
+    texts = [str(rows(db, f"SELECT t::text FROM {table} AS t WHERE true")) for table in tables]
+    return "\n".join([*texts, str(rows(db, "SELECT encode(raw, 'escape'), error FROM email_rejects"))]).lower()
+
+
+def test_nothing_is_left_of_a_person(known: Connection) -> None:
+    """Their jobs have an end and no content; the copy's is gone too; the neighbour is untouched."""
+    told = dict(rows(known, "SELECT what, how_many FROM email_erase(%s)", ADDRESS))
+    left = everything(known).replace("joann.smith@example.com", "")
+    assert "ann.smith" not in left
+    assert dict(rows(known, "SELECT job_id, status::text FROM email_jobs")) == {
+        "sent": "sent",
+        "pending": "cancelled",
+        "neighbour": "pending",
+        "copy": "sent",
+    }
+    neighbour = row(known, "SELECT recipient_email, recipient_name FROM email_jobs WHERE job_id = 'neighbour'")
+    assert neighbour == ("joann.smith@example.com", NAME)
+    erased = "SELECT recipient_name, recipient_user_id, data, content FROM email_jobs WHERE job_id = 'sent'"
+    assert row(known, erased) == (None, None, None, None)
+    assert told == {
+        "pending jobs cancelled": 1,
+        "jobs without address, name, data and content now": 2,
+        "jobs of others that mentioned the address, without those parts now": 1,
+        "attempts": 1,
+        "events": 2,
+        "rejects without their message now": 1,
+        "suppressions, kept under a hash": 1,
+        "NOT erased: jobs in a worker's hands, or pending and mentioning the address; run it again": 0,
+    }
+    assert all(found == 0 for _, found in rows(known, "SELECT * FROM email_erase(%s)", ADDRESS))
+
+
+def test_nobody_writes_to_an_erased_person_who_had_complained(
+    known: Connection, database: Database, sink: Sink
+) -> None:
+    """The hash still stops their mail, and only theirs; a second complaint and a second erasure change nothing."""
+    for _ in range(2):
+        known.execute("SELECT email_erase(%s)", (ADDRESS,))
+        known.execute("SELECT email_suppress('ann.smith@example.com', 'complaint')")
+    known.execute("SELECT email_erase(%s)", (ADDRESS,))
+    assert column(known, "SELECT right(address, 15) FROM email_suppressions") == ["@erased.invalid"]
+    insert_job(known, "again", recipient_email="ANN.SMITH@example.com")
+    with running_worker(database.environment(SMTP_PORT=sink.port)):
+        eventually(lambda: rows(known, "SELECT 1 FROM email_jobs WHERE status = 'pending'") == [], "all end")
+    assert value(known, "SELECT status FROM email_jobs WHERE job_id = 'again'") == "suppressed"
+    assert value(known, "SELECT status FROM email_jobs WHERE job_id = 'neighbour'") == "sent"
+
+
+def test_what_a_worker_holds_is_told_and_goes_the_next_time(known: Connection, database: Database) -> None:
+    """Erasure never waits for a send."""
+    with database.connect() as holder:
+        holder.autocommit = False
+        holder.execute("SELECT FROM email_jobs WHERE job_id = 'pending' FOR UPDATE")
+        told = dict(rows(known, "SELECT what, how_many FROM email_erase(%s)", ADDRESS))
+    assert [found for what, found in told.items() if what.startswith("NOT")] == [1]
+    told = dict(rows(known, "SELECT what, how_many FROM email_erase(%s)", ADDRESS))
+    assert [found for what, found in told.items() if what.startswith("NOT")] == [0]
+
+
+def test_the_command_reaches_redis_too(
+    known: Connection, database: Database, command: Command, limits_redis: RedisServer
+) -> None:
+    """Dead letters and statuses there are gone; without --yes nothing is done."""
+    client = limits_redis.client()
+    client.rpush(limits_redis.dead_letters, '{"raw": "to ann.smith@example.com"}', '{"raw": "to bob@example.com"}')
+    client.hset("email:job:sent", "status", "sent")
+    environment = database.environment(**limits_redis.environment())
+    refused = command("erase", ADDRESS, **environment)
+    assert (refused.status, refused.err) == (1, "email-worker: this cannot be taken back: confirm it with --yes\n")
+    ended = command("erase", ADDRESS, "--yes", **environment)
+    assert ended.status == 0, ended
+    assert f"       1  entries of Redis's list {limits_redis.dead_letters}" in ended.out
+    assert "       1  statuses in Redis" in ended.out
+    assert client.lrange(limits_redis.dead_letters, 0, -1) == ['{"raw": "to bob@example.com"}']
+    assert not client.exists("email:job:sent")
+    client.delete(limits_redis.dead_letters)
+    client.close()
+    assert command("erase", "nonsense", "--yes", **environment).status == 1

@@ -1,0 +1,201 @@
+"""The command line's part about jobs: jobs, dead."""
+
+import argparse
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from worker.cli_output import moment, print_json, print_table, whole
+from worker.db import connect_once, query
+from worker.errors import EmailWorkerError
+from worker.job import Queue, Status
+from worker.log import mask_address, mask_addresses
+from worker.settings import Settings
+
+APPLICATION = "email-worker jobs"
+_ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_JOB_COLUMNS = (
+    "job_id", "status", "type", "to", "priority", "retries", "provider", "created", "next attempt", "error"
+)  # fmt: skip
+_SHOWN = (
+    "job_id", "status", "type", "template", "to", "queue", "priority", "guarantee", "source", "campaign", "created",
+    "scheduled", "expires", "next attempt", "attempts", "retries", "most retries", "provider", "message id", "error",
+)  # fmt: skip
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser of `email-worker`."""
+    _jobs_parser(commands.add_parser("jobs", help="look at jobs, send one again, take one back"))
+    _dead_parser(commands.add_parser("dead", help="what was given up, and why"))
+
+
+def _jobs_parser(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="the newest ones")
+    listing.add_argument("--status", choices=[str(status) for status in Status])
+    listing.add_argument("--type")
+    listing.add_argument("--queue", choices=[str(queue) for queue in Queue])
+    listing.add_argument("--campaign", metavar="UUID")
+    listing.add_argument("--to", metavar="ADDRESS", help="reads the whole table")
+    _common(listing)
+    listing.set_defaults(run=_list_jobs)
+    show = commands.add_parser("show", help="the life of one mail")
+    show.add_argument("job_id", metavar="JOB_ID")
+    show.add_argument("--json", action="store_true", help="one JSON object")
+    show.set_defaults(run=_show_job)
+    for name, what in (("requeue", "send finished jobs again"), ("cancel", "take pending jobs back")):
+        acting = commands.add_parser(name, help=what)
+        acting.add_argument("job_ids", metavar="JOB_ID", nargs="+")
+        acting.set_defaults(run=_requeue if name == "requeue" else _cancel)
+
+
+def _dead_parser(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="the newest ones, or how many for each cause")
+    listing.add_argument("--causes", action="store_true", help="how many of each")
+    listing.add_argument("--type")
+    _common(listing)
+    listing.set_defaults(run=_list_dead)
+    requeue = commands.add_parser("requeue", help="send them again, with all their retries")
+    requeue.add_argument("--type", help="only this one")
+    requeue.add_argument("--since", type=_since, default=None, metavar="WHEN", help="dead since: 2h, 7d, 2030-01-31")
+    requeue.add_argument("--all", action="store_true", help="every dead letter there is")
+    requeue.set_defaults(run=_requeue_dead)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since", type=_since, default=_ALWAYS, metavar="WHEN", help="30m, 2h, 7d, or 2030-01-31T10:00Z"
+    )
+    parser.add_argument("--most", type=whole, default=50, metavar="N")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _since(text: str) -> datetime:
+    """A moment, or how long ago. Raises what argparse wants to hear."""
+    if text[:-1].isdecimal() and len(text) < 8 and text[-1] in _UNITS:
+        return datetime.fromtimestamp(time.time(), UTC) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not like 30m, 2h, 7d or 2030-01-31T10:00Z") from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _address(settings: Settings, address: str) -> str:
+    return address if settings.log_pii else mask_address(address)
+
+
+def _words(settings: Settings, text: str | None) -> str:
+    return (text or "") if settings.log_pii else mask_addresses(text or "")
+
+
+def _list_jobs(parsed: argparse.Namespace, settings: Settings) -> None:
+    parameters = {
+        "status": parsed.status,
+        "type": parsed.type,
+        "queue": parsed.queue,
+        "campaign": parsed.campaign,
+        "address": parsed.to,
+        "since": parsed.since,
+        "most": parsed.most,
+    }
+    with connect_once(settings, APPLICATION) as connection:
+        found = connection.execute(query("list_jobs"), parameters).fetchall()
+    rows = [
+        (job_id, status, kind, _address(settings, to), priority, str(retries), provider or "", moment(created),
+         moment(due) if status == Status.PENDING else "", _words(settings, error))
+        for job_id, status, kind, to, priority, retries, provider, created, due, error in found
+    ]  # fmt: skip
+    if parsed.json:
+        print_json(dict(zip(_JOB_COLUMNS, row, strict=True)) for row in rows)
+    else:
+        print_table(_JOB_COLUMNS, rows, "no such jobs")
+
+
+def _show_job(parsed: argparse.Namespace, settings: Settings) -> None:
+    with connect_once(settings, APPLICATION) as connection:
+        row = connection.execute(query("show_job"), {"job_id": parsed.job_id}).fetchone()
+        if row is None:
+            raise EmailWorkerError(f"no job has the job_id {parsed.job_id!r}. See: email-worker jobs list")
+        life = connection.execute(query("timeline"), {"job_id": parsed.job_id}).fetchall()
+    values = dict(zip(_SHOWN, row, strict=True))
+    values |= {"to": _address(settings, values["to"]), "error": _words(settings, values["error"])}
+    if values["status"] != Status.PENDING:
+        values["next attempt"] = None
+    events = [(at, what, attempt, provider, _words(settings, detail)) for at, what, attempt, provider, detail in life]
+    names = ("at", "what", "attempt", "provider", "detail")
+    if parsed.json:
+        print_json([values | {"life": [dict(zip(names, event, strict=True)) for event in events]}])
+        return
+    for name, value in values.items():
+        if value not in (None, ""):
+            print(f"{name:14}{moment(value) if isinstance(value, datetime) else value}")
+    print()
+    rows = [
+        (moment(at), what, str(attempt or ""), provider or "", detail) for at, what, attempt, provider, detail in events
+    ]
+    print_table(names, rows, "nothing has happened yet")
+
+
+def _requeue(parsed: argparse.Namespace, settings: Settings) -> None:
+    with connect_once(settings, APPLICATION) as connection:
+        _each(connection, parsed.job_ids, query("requeue_job"))
+
+
+def _cancel(parsed: argparse.Namespace, settings: Settings) -> None:
+    with connect_once(settings, APPLICATION) as connection:
+        _each(connection, parsed.job_ids, query("cancel_job"))
+
+
+def _each(connection: psycopg.Connection[Any], job_ids: list[str], statement: bytes) -> None:
+    """One after the other; what cannot be done is told, and the others are done all the same."""
+    refused = 0
+    for job_id in job_ids:
+        try:
+            row = connection.execute(statement, {"job_id": job_id}).fetchone()
+            print(f"{job_id}: {row[0] if row else ''}")
+        except psycopg.errors.DatabaseError as error:
+            if not (error.sqlstate or "").startswith("EM"):
+                raise
+            refused += 1
+            print(f"{job_id}: {error.diag.message_primary}", file=sys.stderr)
+    if refused:
+        raise EmailWorkerError(f"{refused} of {len(job_ids)} could not be changed")
+
+
+def _list_dead(parsed: argparse.Namespace, settings: Settings) -> None:
+    parameters = {"type": parsed.type, "since": parsed.since, "most": parsed.most}
+    statement = query("dead_causes") if parsed.causes else query("list_dead")
+    with connect_once(settings, APPLICATION) as connection:
+        found = connection.execute(statement, parameters).fetchall()
+    rows: list[tuple[str, ...]]
+    if parsed.causes:
+        names: tuple[str, ...] = ("jobs", "type", "provider", "newest", "cause")
+        rows = [
+            (f"{jobs:,}", kind, provider, moment(newest), _words(settings, cause))
+            for jobs, kind, provider, cause, newest in found
+        ]
+    else:
+        names = ("job_id", "type", "template", "provider", "retries", "dead since", "error")
+        rows = [
+            (job_id, kind, template, provider or "", str(retries), moment(since), _words(settings, error))
+            for job_id, kind, template, provider, retries, since, error in found
+        ]
+    if parsed.json:
+        print_json(dict(zip(names, row, strict=True)) for row in rows)
+    else:
+        print_table(names, rows, "no dead letters")
+
+
+def _requeue_dead(parsed: argparse.Namespace, settings: Settings) -> None:
+    if not (parsed.type or parsed.since or parsed.all):
+        raise EmailWorkerError("name --type or --since, or --all for every dead letter there is")
+    with connect_once(settings, APPLICATION) as connection:
+        parameters = {"type": parsed.type, "since": parsed.since or _ALWAYS}
+        row = connection.execute(query("requeue_dead"), parameters).fetchone()
+    print(f"{row[0] if row else 0:,} dead letters are pending again")
