@@ -12,6 +12,9 @@ class _Nobody:
     async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
         raise AssertionError(f"nothing is limited, and {len(asks)} questions were asked")
 
+    async def count(self, asks: Sequence[Ask]) -> list[Grant]:
+        raise AssertionError(f"there is no ceiling, and {len(asks)} questions were asked")
+
 
 def unlimited() -> RateLimits:
     """No limit at all."""

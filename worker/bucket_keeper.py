@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from worker.bucket_stores import PostgresBuckets, RedisBuckets
-from worker.buckets import Ask, Grant
+from worker.buckets import Ask, Grant, Kind
 from worker.db import query
 from worker.errors import BucketsLost
 from worker.settings import Settings
@@ -29,6 +29,10 @@ SWITCH_SECONDS = 1.5
 TRY_REDIS_SECONDS = 10.0
 # When nobody can be asked.
 AWAY_SECONDS = 1.0
+# When Redis was too slow once.
+AGAIN_SECONDS = 0.05
+# The age of an epoch from which on nothing is held back.
+ALWAYS = 1e9
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +64,14 @@ class BucketKeeper:
             log.warning("the rate limits cannot be asked", error=str(error).strip())
             return _wait(asks, AWAY_SECONDS)
 
+    async def count(self, asks: Sequence[Ask]) -> list[Grant]:
+        """Answers about ceilings, which are always kept in Postgres: a day's count must survive a change of keeper."""
+        try:
+            return await self._postgres.ask(asks, ALWAYS, self._share)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("the ceilings cannot be asked", error=str(error).strip())
+            return _wait(asks, AWAY_SECONDS)
+
     async def close(self) -> None:
         """Let go of Redis."""
         if self._change is not None:
@@ -79,18 +91,43 @@ class BucketKeeper:
         epoch = await self._current_epoch()
         age = asyncio.get_running_loop().time() - epoch.began
         if age < 0:
-            return _wait(asks, -age)
+            return await self._wait_for_epoch(asks, -age)
         if epoch.keeper == "postgres":
             self._try_redis(epoch)
-            return await self._postgres.ask(asks, age, self._share)
+            return self._in_time(asks, await self._postgres.ask(asks, age, self._share))
         if self._redis is None:
             await self._begin_epoch("postgres", epoch, "REDIS_HOST is not set for this worker")
-            return _wait(asks, SWITCH_SECONDS)
+            return await self._wait_for_epoch(asks, SWITCH_SECONDS)
         try:
-            return await self._redis.ask(asks, epoch.number, age, self._share)
+            return self._in_time(asks, await self._redis.ask(asks, epoch.number, age, self._share))
         except BucketsLost as error:
+            if await self._was_a_moment(self._redis, error):
+                return _wait(asks, AGAIN_SECONDS)
             await self._begin_epoch("postgres", epoch, str(error))
-            return _wait(asks, SWITCH_SECONDS)
+            return await self._wait_for_epoch(asks, SWITCH_SECONDS)
+
+    def _in_time(self, asks: Sequence[Ask], grants: list[Grant]) -> list[Grant]:
+        """The answers, unless they took so long that somebody else may keep the buckets now."""
+        if asyncio.get_running_loop().time() - self._looked_at < SWITCH_SECONDS:
+            return grants
+        return _wait(asks, AGAIN_SECONDS)
+
+    async def _wait_for_epoch(self, asks: Sequence[Ask], seconds: float) -> list[Grant]:
+        """Claims come again later; mails that are claimed already wait here, for nobody could give them a turn."""
+        if any(ask.kind is Kind.MAIL for ask in asks):
+            await asyncio.sleep(seconds)
+            return await self._ask(asks)
+        return _wait(asks, seconds)
+
+    async def _was_a_moment(self, redis: RedisBuckets, error: BucketsLost) -> bool:
+        """Whether Redis is there after all: a worker that was busy, or stopped, must not move the whole fleet."""
+        if error.has_forgotten:
+            return False
+        try:
+            await redis.look()
+        except BucketsLost:
+            return False
+        return True
 
     async def _current_epoch(self) -> _Epoch:
         now = asyncio.get_running_loop().time()

@@ -51,6 +51,8 @@ def _columns(states: dict[str, State]) -> dict[str, object]:
         "used": array_literal(state.used for state in states.values()),
         "transactional_lines": array_literal(state.transactional_line for state in states.values()),
         "bulk_lines": array_literal(state.bulk_line for state in states.values()),
+        "transactional_turns": array_literal(state.transactional_turns for state in states.values()),
+        "bulk_turns": array_literal(state.bulk_turns for state in states.values()),
         "slownesses": array_literal(state.slowness for state in states.values()),
         "slowed_ats": array_literal(state.slowed_at for state in states.values()),
     }
@@ -78,21 +80,20 @@ class RedisBuckets:
         for limit in limits:
             arguments += (repr(limit.interval), limit.burst)
         for ask in asks:
-            late = -1 if ask.late is None else ask.late
-            arguments += (ask.kind, ask.count, int(ask.is_bulk), late, len(ask.limits))
+            arguments += (ask.kind, ask.count, int(ask.is_bulk), int(ask.has_turn), repr(ask.ago), len(ask.limits))
             arguments += (places[limit.bucket] for limit in ask.limits)
         try:
             found = await self._script(keys=keys, args=arguments)
         except (RedisError, OSError) as error:
-            raise BucketsLost(f"Redis: {error}") from None
+            raise BucketsLost(f"Redis: {error}", has_forgotten="EPOCH" in str(error)) from None
         return [Grant(tokens, float(seconds)) for tokens, seconds in zip(found[::2], found[1::2], strict=True)]
 
     async def look(self) -> None:
-        """Raises BucketsLost when Redis does not answer."""
+        """Raises BucketsLost when Redis does not answer, or takes nothing: one that is full still answers a ping."""
         from redis import RedisError
 
         try:
-            await self._client.ping()
+            await self._client.set(self._prefix + "look", 1, ex=60)
         except (RedisError, OSError) as error:
             raise BucketsLost(f"Redis: {error}") from None
 

@@ -1,9 +1,10 @@
 -- Token buckets in Redis: the rules of worker/buckets.py, in the same words.
 -- KEYS: what says which epoch this Redis keeps, then a bucket each. ARGV: the epoch, its age, the share that bulk leaves,
 -- the time or an empty text, then for each bucket its interval and burst, then for each question its kind, count, whether
--- it is bulk, how late its turn is taken or -1, how many buckets it asks, and their places in KEYS.
+-- it is bulk, whether it has a turn, how long ago its tokens were taken, how many buckets it asks, and their places in
+-- KEYS.
 -- Returns for each question the tokens and the seconds to wait. All times are seconds since 1970.
-local TURN, HELD_BACK, HALF_LIFE, SLOWEST, SLOW_AGAIN = 1, 5, 30, 16, 1
+local IDLE, HELD_BACK, HALF_LIFE, SLOWEST, SLOW_AGAIN = 1, 5, 30, 16, 1
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return redis.error_reply('EPOCH of the token buckets is another')
@@ -20,37 +21,60 @@ local function pace(bucket)
 end
 
 local function load(key, interval, burst)
-    local kept = redis.call('HMGET', key, 'used', 'transactional_line', 'bulk_line', 'slowness', 'slowed_at')
+    local kept = redis.call(
+        'HMGET', key, 'used', 'transactional_line', 'bulk_line', 'transactional_turns', 'bulk_turns', 'slowness',
+        'slowed_at'
+    )
     local bucket = {
         interval = interval,
         burst = burst,
         used = tonumber(kept[1] or 0),
         transactional_line = tonumber(kept[2] or 0),
         bulk_line = tonumber(kept[3] or 0),
-        slowness = tonumber(kept[4] or 1),
-        slowed_at = tonumber(kept[5] or 0),
+        transactional_turns = tonumber(kept[4] or 0),
+        bulk_turns = tonumber(kept[5] or 0),
+        slowness = tonumber(kept[6] or 1),
+        slowed_at = tonumber(kept[7] or 0),
     }
     if interval > 0 then
         bucket.used = math.max(bucket.used, now - age + math.min(burst * interval, HELD_BACK))
         pace(bucket)
+        if bucket.used < now - bucket.step - IDLE then
+            bucket.transactional_line, bucket.bulk_line = 0, 0
+            bucket.transactional_turns, bucket.bulk_turns = 0, 0
+        end
     end
     return bucket
 end
 
 local function place(bucket, is_bulk)
-    local behind = math.max(bucket.used, bucket.transactional_line)
-    return is_bulk and math.max(behind, bucket.bulk_line) or behind
+    local behind = math.max(bucket.used, bucket.transactional_line, bucket.transactional_turns)
+    return is_bulk and math.max(behind, bucket.bulk_line, bucket.bulk_turns) or behind
 end
 
 local function slack(bucket, is_bulk)
-    return (bucket.burst - 1 - (is_bulk and share * bucket.burst or 0)) * bucket.interval
+    return math.max(0, (bucket.burst - 1 - (is_bulk and share * bucket.burst or 0)) * bucket.interval)
+end
+
+local function from_place(bucket, at, count, is_bulk)
+    local early = slack(bucket, is_bulk)
+    return at + math.min((count - 1) * bucket.interval, early) - early - now
 end
 
 local function wait(bucket, count, is_bulk, has_turn)
-    local at = has_turn and bucket.used or place(bucket, is_bulk)
-    local early = slack(bucket, is_bulk)
-    local others = math.min((count - 1) * bucket.interval, math.max(early, 0))
-    return at + others - early - now
+    return from_place(bucket, has_turn and bucket.used or place(bucket, is_bulk), count, is_bulk)
+end
+
+local function wait_again(bucket, count, is_bulk)
+    bucket.is_changed = true
+    local at = math.max(bucket.used, bucket.transactional_turns)
+    if is_bulk then
+        at = math.max(at, bucket.bulk_turns)
+        bucket.bulk_turns = at + count * bucket.step
+    else
+        bucket.transactional_turns = at + count * bucket.step
+    end
+    return from_place(bucket, at, count, is_bulk)
 end
 
 local function stand_in_line(bucket, count, is_bulk)
@@ -104,15 +128,25 @@ function answers.take(asked, count, is_bulk)
     return tokens, 0
 end
 
-function answers.give(asked, count, is_bulk)
+function answers.give(asked, count, is_bulk, _, ago)
     local bucket = asked[1]
     bucket.is_changed = true
-    local seconds = count
-    if bucket.interval > 0 then
-        seconds = count * bucket.interval
-        move_lines(bucket, -seconds, is_bulk)
+    if bucket.interval == 0 then
+        bucket.used = bucket.used - count
+        return 0, 0
+    end
+    local seconds = count * bucket.interval
+    if seconds > 0 then
+        seconds = math.max(0, seconds - ago)
     end
     bucket.used = bucket.used - seconds
+    local nearest = math.max(bucket.used, now)
+    if not is_bulk and bucket.transactional_line > nearest then
+        bucket.transactional_line = math.max(nearest, bucket.transactional_line - seconds)
+    end
+    if bucket.bulk_line > nearest then
+        bucket.bulk_line = math.max(nearest, bucket.bulk_line - seconds)
+    end
     return 0, 0
 end
 
@@ -128,26 +162,28 @@ function answers.slow(asked)
     return 0, 0
 end
 
-function answers.mail(asked, count, is_bulk, late)
-    local has_turn = late >= 0 and late <= TURN
+function answers.mail(asked, count, is_bulk, has_turn)
     local waits, longest = {}, 0
     for i, bucket in ipairs(asked) do
         waits[i] = 0
         if bucket.interval > 0 then
             waits[i] = wait(bucket, count, is_bulk, has_turn)
-        elseif bucket.used + count > bucket.burst then
+        elseif bucket.burst == 0 or bucket.used + math.min(count, bucket.burst) > bucket.burst then
             return 0, -1
         end
         longest = math.max(longest, waits[i])
     end
+    local tokens = longest <= 0 and count or 0
     for i, bucket in ipairs(asked) do
-        if longest <= 0 then
+        if tokens > 0 then
             take(bucket, count, is_bulk, has_turn)
-        elseif waits[i] > 0 and not has_turn then
+        elseif waits[i] > 0 and has_turn then
+            longest = math.max(longest, wait_again(bucket, count, is_bulk))
+        elseif waits[i] > 0 then
             stand_in_line(bucket, count, is_bulk)
         end
     end
-    return longest <= 0 and count or 0, longest
+    return tokens, longest
 end
 
 local buckets, at = {}, 5
@@ -158,13 +194,14 @@ end
 local found = {}
 while at <= #ARGV do
     local asked = {}
-    for i = 1, tonumber(ARGV[at + 4]) do
-        asked[i] = buckets[tonumber(ARGV[at + 4 + i])]
+    for i = 1, tonumber(ARGV[at + 5]) do
+        asked[i] = buckets[tonumber(ARGV[at + 5 + i])]
     end
-    local tokens, seconds = answers[ARGV[at]](asked, tonumber(ARGV[at + 1]), ARGV[at + 2] == '1', tonumber(ARGV[at + 3]))
+    local count, is_bulk, has_turn = tonumber(ARGV[at + 1]), ARGV[at + 2] == '1', ARGV[at + 3] == '1'
+    local tokens, seconds = answers[ARGV[at]](asked, count, is_bulk, has_turn, tonumber(ARGV[at + 4]))
     found[#found + 1] = tokens
     found[#found + 1] = string.format('%.17g', seconds)
-    at = at + 5 + #asked
+    at = at + 6 + #asked
 end
 
 local function save(key, bucket)
@@ -173,12 +210,16 @@ local function save(key, bucket)
     end
     redis.call(
         'HSET', key, 'used', text(bucket.used), 'transactional_line', text(bucket.transactional_line),
-        'bulk_line', text(bucket.bulk_line), 'slowness', text(bucket.slowness), 'slowed_at', text(bucket.slowed_at)
+        'bulk_line', text(bucket.bulk_line), 'transactional_turns', text(bucket.transactional_turns), 'bulk_turns',
+        text(bucket.bulk_turns), 'slowness', text(bucket.slowness), 'slowed_at', text(bucket.slowed_at)
     )
     -- As long as it can still matter: a day's ceiling, a bucket that is not full, one that recovers.
     local matters = 172800
     if bucket.interval > 0 then
-        matters = math.max(bucket.used, bucket.transactional_line, bucket.bulk_line, bucket.slowed_at + 300) - now + 1
+        matters = math.max(
+            bucket.used, bucket.transactional_line, bucket.bulk_line, bucket.transactional_turns, bucket.bulk_turns,
+            bucket.slowed_at + 300
+        ) - now + IDLE
     end
     redis.call('PEXPIRE', key, math.max(1000, math.ceil(matters * 1000)))
 end

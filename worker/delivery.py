@@ -20,19 +20,11 @@ from worker.catalog import Catalog
 from worker.claim import ClaimPositions, claim_jobs, watch_claim
 from worker.compose import Sender
 from worker.errors import ClaimLost, JournalUnavailable
-from worker.job import (
-    AttemptState,
-    Job,
-    Mail,
-    NotSent,
-    Queue,
-    Resend,
-    Settlement,
-)
+from worker.job import Accepted, AttemptState, Job, Mail, NotSent, Queue, Resend, Settlement, Unknown
 from worker.journal import Closing, Journal, outcome_row
 from worker.prepare import Turns, Unsendable, prepare
 from worker.providers.router import Router
-from worker.rate_limits import Allowance, RateLimits
+from worker.rate_limits import Allowance, RateLimits, cost_of
 from worker.retry import RetryPolicy, settle_doubt, settle_outcome, unsent
 from worker.settings import Settings
 from worker.settle import settle
@@ -139,10 +131,12 @@ class Delivery:
                 self._turns.turn(is_urgent=queue is Queue.TRANSACTIONAL),
                 self._deadline_seconds * RENDER_SHARE,
             )
+            await allowance.keep(sum(map(cost_of, prepared.mails)))
             with watch_claim(connection) as watch:
                 batch = Batch(queue, watch, self.stop, self._deadline_seconds, began)
                 batch.settlements += prepared.waiting
                 await self._send(connection, batch, prepared.mails, prepared.unsendable, allowance)
+                allowance.reached = _reached(batch)
             if watch.is_lost:
                 raise ClaimLost("Postgres ended the claiming session; other workers have its jobs now")
             sent_at = clock()
@@ -262,6 +256,11 @@ class Delivery:
         except psycopg.Error:
             self._journal.put_back(answers)
             raise
+
+
+def _reached(batch: Batch) -> set[int]:
+    """The mails that a provider has, or may have."""
+    return {seq for seq, outcome in batch.outcomes.items() if isinstance(outcome, Accepted | Unknown)}
 
 
 def audience_of(settings: Settings) -> Audience:

@@ -59,7 +59,11 @@ class ClaimLost(EmailWorkerError):
 
 
 class BucketsLost(EmailWorkerError):
-    """Redis does not answer, or does not know the epoch of the token buckets any more."""
+    """Redis does not answer; or it does not know the epoch of the token buckets any more: `has_forgotten`."""
+
+    def __init__(self, words: str, *, has_forgotten: bool = False) -> None:
+        super().__init__(words)
+        self.has_forgotten = has_forgotten
 
 
 class JournalUnavailable(EmailWorkerError):

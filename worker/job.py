@@ -100,7 +100,7 @@ class SuppressionReason(StrEnum):
 class Job(msgspec.Struct, frozen=True, gc=False):
     """One claimed row of email_jobs; the fields are the columns of `claim_jobs.sql`, in its order.
 
-    `turn_seconds` is how long ago the turn came that it waited for under a rate limit.
+    `has_turn`: it has waited for its moment under a rate limit.
     """
 
     seq: int
@@ -124,7 +124,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     max_retries: int | None
     provider: str | None
     next_attempt_at: object
-    turn_seconds: float | None
+    has_turn: bool
     is_expired: bool
     suppressions: str | None
     catalog_version: int

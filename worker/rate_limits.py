@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from worker import metrics
 from worker.buckets import NOT_TODAY, Ask, Grant, Kind, Limit
 from worker.headers import domain_of
@@ -40,6 +38,9 @@ class Keeper(Protocol):
 
     async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
         """An answer for each question."""
+
+    async def count(self, asks: Sequence[Ask]) -> list[Grant]:
+        """The same for ceilings, which stay where they are when the keeper changes."""
 
 
 class Held(NamedTuple):
@@ -76,26 +77,29 @@ class RateLimits:
         """Tokens of the default provider for a claim; those that are not used go back."""
         limit = self.provider_limit(self._default)
         if limit is None:
-            yield Allowance(self, queue, most)
-            return
-        grant = (await self._keeper.ask([Ask(Kind.TAKE, [limit], most, queue is Queue.BULK)]))[0]
-        allowance = Allowance(self, queue, grant.tokens, grant.wait_seconds, limit)
+            allowance = Allowance(self, queue, most)
+        else:
+            grant = (await self._keeper.ask([Ask(Kind.TAKE, [limit], most, queue is Queue.BULK)]))[0]
+            allowance = Allowance(self, queue, grant.tokens, grant.wait_seconds, limit)
         try:
             yield allowance
         finally:
-            await allowance.keep(0)
+            await allowance.end(allowance.reached)
 
     async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
         """Answers from whoever keeps the buckets."""
         return await self._keeper.ask(asks) if asks else []
 
+    async def count(self, asks: Sequence[Ask]) -> list[Grant]:
+        """Answers about ceilings."""
+        return await self._keeper.count(asks) if asks else []
+
     def provider_limit(self, provider: str) -> Limit | None:
-        """The bucket of a provider, if it has one: the slower of the setting and the account."""
+        """The bucket of a provider, if it has one: the stricter of the setting and the account, in both regards."""
         rates = [rates[provider] for rates in (self._providers, self._accounts) if provider in rates]
         if not rates:
             return None
-        rate = max(rates, key=lambda rate: rate.interval)
-        return Limit(f"provider {provider}", rate.interval, rate.burst)
+        return Limit(f"provider {provider}", max(rate.interval for rate in rates), min(rate.burst for rate in rates))
 
     def is_default(self, provider: str) -> bool:
         """Whether a claim brings tokens for this provider with it."""
@@ -130,7 +134,10 @@ class RateLimits:
 
 
 class Allowance:
-    """What one claim may send: its tokens of the default provider, and its way past the other limits."""
+    """What one claim may send: its tokens of the default provider, and its way past the other limits.
+
+    Remembers what each mail was charged: it pays once in a claim, and what never reached anybody is given back.
+    """
 
     def __init__(
         self, limits: RateLimits, queue: Queue, tokens: int, wait_seconds: float = 0.0, limit: Limit | None = None
@@ -141,6 +148,11 @@ class Allowance:
         self._limits = limits
         self._is_bulk = queue is Queue.BULK
         self._limit = limit
+        self._taken_at = time.monotonic()
+        self._prepaid: set[int] = set()
+        self.reached: Collection[int] = ()
+        """The mails, by seq, that somebody may have: filled in when the batch ends."""
+        self._charged: dict[int, list[Limit]] = {}
 
     def follow(self, ceilings: Ceilings, paused: Collection[str]) -> None:
         """The ceilings, and the providers not to be used, that were true when the jobs were claimed."""
@@ -148,12 +160,26 @@ class Allowance:
         self._limits.paused = paused
 
     async def keep(self, needed: int) -> None:
-        """Give back the tokens beyond those that are needed, or take those that are owed."""
+        """Give back the tokens beyond those that are needed."""
         surplus = self.tokens - needed
-        if self._limit is None or not surplus:
+        if self._limit is None or surplus <= 0:
             return
         self.tokens = needed
-        await self._limits.ask([Ask(Kind.GIVE, [self._limit], surplus, self._is_bulk)])
+        await self._limits.ask([self._give(self._limit, surplus)])
+
+    async def end(self, reached: Collection[int]) -> None:
+        """Give back what is left, or take what is owed; and the charges of mails that reached nobody."""
+        back = [limit for seq, limits in self._charged.items() if seq not in reached for limit in limits]
+        self._charged.clear()
+        await self._limits.count([self._give(limit, 1) for limit in back if not limit.interval])
+        asks = [self._give(limit, 1) for limit in back if limit.interval]
+        if self._limit is not None and self.tokens:
+            asks.append(self._give(self._limit, self.tokens))
+            self.tokens = 0
+        await self._limits.ask(asks)
+
+    def _give(self, limit: Limit, count: int) -> Ask:
+        return Ask(Kind.GIVE, [limit], count, self._is_bulk, ago=time.monotonic() - self._taken_at)
 
     async def hold_up(self, jobs: Sequence[Job]) -> dict[int, Held]:
         """Which of these jobs, by seq, must wait for the sake of their recipients."""
@@ -162,42 +188,69 @@ class Allowance:
             found = (self._limits.recipient_limit(job), self._limits.domain_limit(job.recipient_email))
             limits = [limit for limit in found if limit is not None]
             if limits:
-                asks[job.seq] = Ask(Kind.MAIL, limits, 1, self._is_bulk, job.turn_seconds)
-        held = {
-            seq: Held(grant.wait_seconds, f"rate limit: {_names(asks[seq])}")
-            for seq, grant in (await self._ask(asks)).items()
-            if not grant.tokens
-        }
+                asks[job.seq] = Ask(Kind.MAIL, limits, 1, self._is_bulk, job.has_turn)
+        held: dict[int, Held] = {}
+        for seq, grant in (await self._ask(asks)).items():
+            if grant.tokens:
+                self._charge(seq, asks[seq].limits)
+            else:
+                held[seq] = Held(grant.wait_seconds, f"rate limit: {_names(asks[seq])}")
         _count(asks[seq] for seq in held)
         return held
+
+    def _charge(self, seq: int, limits: Sequence[Limit]) -> None:
+        self._charged.setdefault(seq, []).extend(limits)
 
     async def admit(self, provider: str, mails: Sequence[Mail]) -> dict[int, Held]:
         """Which of these mails, by seq, this provider may not be given now."""
         if provider in self._limits.paused:
-            return {
-                mail.job.seq: Held(PAUSED_SECONDS, f"{provider} is paused", may_go_elsewhere=True) for mail in mails
-            }
-        asks: dict[int, Ask] = {}
-        held: dict[int, Held] = {}
-        is_prepaid = self._limit is not None and self._limits.is_default(provider)
-        for mail in mails:
-            seq, cost = mail.job.seq, cost_of(mail)
-            limits = self._limits.ceiling_limits(provider, mail.job.recipient_email)
-            if is_prepaid and self.tokens <= 0:
-                held[seq] = Held(0.0, "its copies used up the claim's tokens")
-                continue
-            if is_prepaid:
-                # The last one may cost more than is left: then the bucket is charged for it afterwards.
-                self.tokens -= cost
-            elif limit := self._limits.provider_limit(provider):
-                limits.append(limit)
-            if limits:
-                asks[seq] = Ask(Kind.MAIL, limits, cost, self._is_bulk, mail.job.turn_seconds)
+            paused = Held(PAUSED_SECONDS, f"{provider} is paused", may_go_elsewhere=True)
+            return {mail.job.seq: paused for mail in mails}
+        held = await self._admit_by_ceiling(provider, mails)
+        left = [mail for mail in mails if mail.job.seq not in held]
+        if self._limit is not None and self._limits.is_default(provider):
+            return held | self._admit_prepaid(left)
+        limit = self._limits.provider_limit(provider)
+        if limit is None:
+            return held
+        asks = {mail.job.seq: Ask(Kind.MAIL, [limit], cost_of(mail), self._is_bulk, mail.job.has_turn) for mail in left}
         for seq, grant in (await self._ask(asks)).items():
             if not grant.tokens:
-                held[seq] = _held(provider, asks[seq], grant)
+                held[seq] = Held(grant.wait_seconds, f"rate limit: {limit.bucket}")
                 _count([asks[seq]])
-                self.tokens += asks[seq].count if is_prepaid else 0
+        return held
+
+    async def _admit_by_ceiling(self, provider: str, mails: Sequence[Mail]) -> dict[int, Held]:
+        """Which of these are more than the provider may get today. A mail that waits for its rate then has counted."""
+        asks: dict[int, Ask] = {}
+        for mail in mails:
+            if limits := self._limits.ceiling_limits(provider, mail.job.recipient_email):
+                asks[mail.job.seq] = Ask(Kind.MAIL, limits)
+        if not asks:
+            return {}
+        held: dict[int, Held] = {}
+        for (seq, ask), grant in zip(asks.items(), await self._limits.count(list(asks.values())), strict=True):
+            if grant.tokens:
+                self._charge(seq, ask.limits)
+                continue
+            reason = f"{provider} has reached its ceiling of today"
+            seconds = _until_morning() if grant.wait_seconds == NOT_TODAY else grant.wait_seconds
+            held[seq] = Held(seconds, reason, may_go_elsewhere=True)
+            _count([ask])
+        return held
+
+    def _admit_prepaid(self, mails: Sequence[Mail]) -> dict[int, Held]:
+        """Which of these the claim's tokens are not enough for. The last one may cost more: then the rest is owed."""
+        held: dict[int, Held] = {}
+        for mail in mails:
+            seq = mail.job.seq
+            if seq in self._prepaid:
+                continue
+            if self.tokens <= 0:
+                held[seq] = Held(0.0, "its copies used up the claim's tokens")
+                continue
+            self.tokens -= cost_of(mail)
+            self._prepaid.add(seq)
         return held
 
     async def _ask(self, asks: Mapping[int, Ask]) -> dict[int, Grant]:
@@ -210,12 +263,10 @@ class Allowance:
         while soon := [
             seq
             for seq, grant in found.items()
-            if asks[seq].late is not None and 0 < grant.wait_seconds < PATIENCE_SECONDS - (clock() - began)
+            if asks[seq].has_turn and 0 < grant.wait_seconds < PATIENCE_SECONDS - (clock() - began)
         ]:
             await asyncio.sleep(min(found[seq].wait_seconds for seq in soon))
-            waited = clock() - began
-            again = [msgspec.structs.replace(asks[seq], late=(asks[seq].late or 0.0) + waited) for seq in soon]
-            found |= zip(soon, await self._limits.ask(again), strict=True)
+            found |= zip(soon, await self._limits.ask([asks[seq] for seq in soon]), strict=True)
         return found
 
     async def slow_down(self, provider: str, addresses: Sequence[str]) -> None:
@@ -238,12 +289,6 @@ def _count(held_up: Iterable[Ask]) -> None:
     """Measure what waits; of several limits of a mail, each."""
     for kind, mails in Counter(name for ask in held_up for name in _kinds(ask)).items():
         metrics.limited(kind, mails)
-
-
-def _held(provider: str, ask: Ask, grant: Grant) -> Held:
-    if grant.wait_seconds == NOT_TODAY:
-        return Held(_until_morning(), f"{provider} has reached its ceiling of today", may_go_elsewhere=True)
-    return Held(grant.wait_seconds, f"rate limit: {_names(ask)}")
 
 
 def _names(ask: Ask) -> str:

@@ -70,6 +70,7 @@ def _mail(provider: str, address: str) -> Mail:
         "template": "test",
         "recipient_email": address,
         "has_large_options": False,
+        "has_turn": False,
         "priority": "critical",
         "guarantee": "at_most_once",
         "attempt_no": 0,

@@ -66,6 +66,7 @@ LANGUAGE plpgsql AS $$
 BEGIN
     NEW.next_attempt_at := greatest(NEW.scheduled_at, clock_timestamp());
     NEW.updated_at := clock_timestamp();
+    NEW.has_turn := NULL;
     RETURN NEW;
 END $$;
 

@@ -11,6 +11,8 @@ CREATE TABLE email_buckets (
     used double precision NOT NULL DEFAULT 0,
     transactional_line double precision NOT NULL DEFAULT 0,
     bulk_line double precision NOT NULL DEFAULT 0,
+    transactional_turns double precision NOT NULL DEFAULT 0,
+    bulk_turns double precision NOT NULL DEFAULT 0,
     slowness double precision NOT NULL DEFAULT 1,
     slowed_at double precision NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
@@ -19,6 +21,8 @@ COMMENT ON TABLE email_buckets IS 'Token buckets while Postgres keeps them (see 
 COMMENT ON COLUMN email_buckets.used IS 'GCRA''s theoretical arrival time: when the bucket will be full again. For a daily ceiling: mails counted.';
 COMMENT ON COLUMN email_buckets.transactional_line IS 'When the last transactional mail that waits for its turn will have had it.';
 COMMENT ON COLUMN email_buckets.bulk_line IS 'The same for bulk mail.';
+COMMENT ON COLUMN email_buckets.transactional_turns IS 'When the last one will have gone that came at its turn and found others had been faster.';
+COMMENT ON COLUMN email_buckets.bulk_turns IS 'The same for bulk mail.';
 COMMENT ON COLUMN email_buckets.slowness IS 'How many times slower than its rate the bucket was made at slowed_at, by a provider that asked for it.';
 
 CREATE TABLE email_bucket_keeper (

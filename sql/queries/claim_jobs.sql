@@ -25,9 +25,7 @@ SELECT
     job.max_retries,
     job.provider,
     job.next_attempt_at,
-    CASE
-        WHEN job.has_turn THEN extract(EPOCH FROM statement_timestamp() - job.next_attempt_at)::double precision
-    END AS turn_seconds,
+    coalesce(job.has_turn, false) AS has_turn,
     coalesce(job.expires_at <= statement_timestamp(), false) AS is_expired,
     (
         SELECT string_agg(list.scope || ' ' || list.reason, ',')

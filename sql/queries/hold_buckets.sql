@@ -7,6 +7,8 @@ RETURNING
     used,
     transactional_line,
     bulk_line,
+    transactional_turns,
+    bulk_turns,
     slowness,
     slowed_at,
     extract(EPOCH FROM clock_timestamp())::double precision AS now

@@ -34,6 +34,8 @@ _one = st.builds(
     st.sampled_from([[limit] for limit in LIMITS[:3]]),
     st.integers(1, 20),
     st.booleans(),
+    st.just(False),
+    st.sampled_from([0.0, 0.3, 20.0]),
 )
 _mail = st.builds(
     Ask,
@@ -41,7 +43,7 @@ _mail = st.builds(
     st.lists(st.sampled_from(LIMITS), min_size=1, max_size=4, unique=True),
     st.integers(1, 4),
     st.booleans(),
-    st.one_of(st.none(), st.sampled_from([0.0, 0.5, 5.0])),
+    st.booleans(),
 )
 # Some questions at a time, with pauses between the times.
 QUESTIONS = st.lists(

@@ -72,7 +72,7 @@ def _job(seq: int, recipient: str) -> Job:
         max_retries=None,
         provider=None,
         next_attempt_at=None,
-        turn_seconds=None,
+        has_turn=False,
         is_expired=False,
         suppressions=None,
         catalog_version=1,
