@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINT := .venv-lint/bin
 
-.PHONY: help setup demo test lint format bench docs lock clean
+.PHONY: help setup demo test judges lint format bench docs lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,14 @@ setup: .venv/ready  ## build .venv from the pinned versions
 .venv-lint/ready: requirements/lint.txt
 	@$(PYTHON) -m venv .venv-lint
 	@$(LINT)/pip install --quiet --disable-pip-version-check -r requirements/lint.txt
+	@touch $@
+
+judges: .venv-deploy/ready  ## what judges the deployment files, for make test
+
+.venv-deploy/ready: requirements/deploy.txt
+	@$(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/pip install --quiet --disable-pip-version-check -r requirements/deploy.txt
+	@if command -v npm >/dev/null; then npm install --silent --no-save --prefix .venv-deploy dclint@3.1.0; else echo "no npm here: dclint is left out"; fi
 	@touch $@
 
 demo: .venv/ready  ## 2,000 mails, two workers, one of them killed: see what becomes of them
@@ -51,6 +59,7 @@ lock: .venv-lint/ready  ## pin the newest versions that fit
 	@$(LINT)/uv pip compile -q --upgrade --universal --python-version 3.11 --no-header --no-annotate --extra dev pyproject.toml -o requirements/dev.txt
 	@$(LINT)/uv pip compile -q --upgrade --universal --python-version 3.11 --no-header --no-annotate requirements/lint.in -o requirements/lint.txt
 	@$(LINT)/uv pip compile -q --upgrade --universal --python-version 3.11 --no-header --no-annotate pyproject.toml -o requirements/production.txt
+	@$(LINT)/uv pip compile -q --upgrade --universal --python-version 3.11 --no-header --no-annotate requirements/deploy.in -o requirements/deploy.txt
 
 clean:  ## remove what make built
-	@rm -rf .venv .venv-lint demo-mails
+	@rm -rf .venv .venv-lint .venv-deploy demo-mails
