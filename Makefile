@@ -30,7 +30,7 @@ judges: .venv-deploy/ready  ## what judges the deployment files, for make test
 .venv-deploy/ready: requirements/deploy.txt
 	@$(PYTHON) -m venv .venv-deploy
 	@.venv-deploy/bin/pip install --quiet --disable-pip-version-check -r requirements/deploy.txt
-	@if command -v npm >/dev/null; then npm install --silent --no-save --prefix .venv-deploy dclint@3.1.0; else echo "no npm here: dclint is left out"; fi
+	@if command -v npm >/dev/null; then npm install --silent --no-save --prefix .venv-deploy dclint@3.1.0 pg@8.16.3; else echo "no npm here: dclint and pg are left out"; fi
 	@touch $@
 
 demo: .venv/ready  ## 2,000 mails, two workers, one of them killed: see what becomes of them
