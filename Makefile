@@ -54,6 +54,7 @@ bench: .venv/ready  ## the table of speeds (about 15 minutes; BENCH="--quick" fo
 docs: .venv/ready  ## write the documents that are generated
 	@$(BIN)/email-worker config --format env > .env.example
 	@$(BIN)/email-worker config --format markdown > docs/configuration.md
+	@$(BIN)/python -m lab.dashboards
 
 lock: .venv-lint/ready  ## pin the newest versions that fit
 	@$(LINT)/uv pip compile -q --upgrade --universal --python-version 3.11 --no-header --no-annotate --extra dev pyproject.toml -o requirements/dev.txt
