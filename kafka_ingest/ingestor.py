@@ -18,6 +18,7 @@ from kafka_ingest.dead_letters import DeadLetters
 from kafka_ingest.offsets import Topic
 from kafka_ingest.reading import consumer_config, is_message
 from kafka_ingest.writer import Batch, Item, Writer, Written
+from worker import metrics
 from worker.errors import KafkaUnusable, PartitionsMissing
 from worker.intake import portions
 from worker.kafka import ANSWER_SECONDS, Described, client_config, describe_topic
@@ -202,6 +203,15 @@ class Ingestor:
         )
         return True
 
+    def _tell_lag(self) -> None:
+        """Messages behind, by what the client knows from its last fetches."""
+        places = [TopicPartition(self._name, partition) for partition in self._partitions]
+        lag = 0
+        for place in self._consumer.position(places):
+            _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            lag += max(0, end - place.offset) if place.offset >= 0 else 0
+        metrics.INGEST_LAG.labels("kafka").set(lag)
+
     def _watermarks(self, partition: int) -> tuple[int, int]:
         """The ends of a partition's log. Raises KafkaException."""
         self._signs.turned()
@@ -230,6 +240,7 @@ class Ingestor:
 
     def _check(self, topic: Topic) -> None:
         """Notice what no message would tell: an operator's reset, and a topic that was made again."""
+        self._tell_lag()
         self._finish_write()
         try:
             is_same = describe_topic(self._admin, self._name).id == topic.id

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from worker.allowance import Allowance
 from worker.buckets import Ask, Grant
 from worker.job import Queue
-from worker.rate_limits import Allowance, RateLimits
+from worker.rate_limits import RateLimits
 from worker.settings import Settings
 
 

@@ -18,6 +18,7 @@ from redis_ingest.heartbeat import Heartbeat
 from redis_ingest.perseverance import persevere
 from redis_ingest.scripts import script
 from redis_ingest.storing import Storing
+from worker import metrics
 from worker.intake import PORTION_BYTES, Received
 from worker.redis_client import blocking_client
 from worker.reports import Reports
@@ -123,6 +124,7 @@ class ListRoad:
 
     def _look_around(self) -> None:
         """Store what takers left that live no more, and what this one left when Redis was away."""
+        metrics.INGEST_LAG.labels("redis").set(self._client.llen(self._names.jobs))
         held: Any = self._client.smembers(self._names.taken)
         for name in held:
             batch = name.decode()

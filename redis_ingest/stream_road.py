@@ -18,6 +18,7 @@ import structlog
 from redis_ingest.perseverance import persevere
 from redis_ingest.scripts import script
 from redis_ingest.storing import Storing
+from worker import metrics
 from worker.intake import Received
 from worker.redis_client import blocking_client
 from worker.reports import Reports
@@ -73,6 +74,7 @@ class StreamRoad:
         if time.monotonic() - self._looked_around_at >= LOOK_AROUND_SECONDS:
             self._looked_around_at = time.monotonic()
             self._claim_abandoned()
+            self._tell_lag()
         found: Any = self._client.xreadgroup(
             GROUP,
             self._consumer,
@@ -83,6 +85,13 @@ class StreamRoad:
         for _, entries in found or []:
             self._store(entries)
         self._reports.tell_if_due()
+
+    def _tell_lag(self) -> None:
+        """Entries that no consumer of the group has read yet; Redis may not know (Redis 7: entries were deleted)."""
+        groups: Any = self._client.xinfo_groups(self._stream)
+        lags = [group.get("lag") for group in groups if group["name"] == GROUP.encode()]
+        if lags and lags[0] is not None:
+            metrics.INGEST_LAG.labels("redis-stream").set(lags[0])
 
     def _claim_abandoned(self) -> None:
         start: Any = b"0-0"

@@ -14,6 +14,7 @@ import structlog
 from psycopg import AsyncConnection
 
 from worker import metrics
+from worker.allowance import Allowance, cost_of, open_allowance
 from worker.audience import Audience
 from worker.batch import Batch, Passage, StopFlag
 from worker.catalog import Catalog
@@ -24,7 +25,7 @@ from worker.job import Accepted, AttemptState, Job, Mail, NotSent, Queue, Resend
 from worker.journal import Closing, Journal, outcome_row
 from worker.prepare import Turns, Unsendable, prepare
 from worker.providers.router import Router
-from worker.rate_limits import Allowance, RateLimits, cost_of
+from worker.rate_limits import RateLimits
 from worker.retry import RetryPolicy, settle_doubt, settle_outcome, unsent
 from worker.settings import Settings
 from worker.settle import settle
@@ -92,7 +93,7 @@ class Delivery:
         """Deliver one batch of the jobs that are due. Raises ClaimLost, or psycopg's error if the settle fails."""
         if await self._is_paused(connection, queue):
             return Delivered(0, 0, wait_seconds=PAUSED_SECONDS)
-        async with self._limits.allowance(queue, self._batch_size) as allowance:
+        async with open_allowance(self._limits, queue, self._batch_size) as allowance:
             if not allowance.tokens:
                 return Delivered(0, 0, wait_seconds=allowance.wait_seconds)
             return await self._deliver(connection, queue, allowance)

@@ -6,6 +6,7 @@ no id is one, so there are never more series than somebody can look at.
 
 from collections import Counter as Count
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -48,6 +49,8 @@ SUPPRESSED = Counter("email_suppressed", "Mails not sent for the recipient's sak
 QUOTA_USED = Gauge("email_provider_quota_used_ratio", "Mails of the last day over the account's quota.", ["provider"])
 INGESTED = Counter("email_ingest_messages", "Messages stored or rejected.", ["source", "result"])
 INGEST_LAG = Gauge("email_ingest_lag", "Messages that wait at the source.", ["source"])
+CERTIFICATE = Gauge("email_certificate_expires_timestamp_seconds", "The server's certificate ends.", ["provider"])
+DKIM_KEY = Gauge("email_dkim_key_expires_timestamp_seconds", "DKIM_KEY_EXPIRES: the key is to be replaced by then.")
 LOOP_LAG = Gauge("email_event_loop_lag_seconds", "How late the event loop is, averaged over half a second.")
 BUILD = Gauge("email_build_info", "1, with the version as label.", ["version"])
 
@@ -123,6 +126,12 @@ def watch_breaker(provider: str, state: Callable[[], float]) -> None:
 def watch_loop(lag: Callable[[], float]) -> None:
     """Ask for the loop's lateness whenever somebody asks us."""
     LOOP_LAG.set_function(lag)
+
+
+def dkim_key_expires(day: str) -> None:
+    """The day of the setting, if there is one; from its beginning on, by UTC."""
+    if day:
+        DKIM_KEY.set(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
 
 
 def tell_version() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 from psycopg import AsyncConnection
 
+from worker.allowance import Allowance
 from worker.audience import Audience, suppressed_because
 from worker.catalog import Catalog, Edition, TypePolicy
 from worker.compose import Sender, unsubscribe_url
 from worker.db import query
 from worker.errors import TemplateError
 from worker.job import NO_OPTIONS, Content, Job, Mail, Options, Settlement, Status
-from worker.rate_limits import Allowance
 from worker.render import Brand, render_batch
 from worker.retry import wait_for_turn
 from worker.sandbox import MailTemplate

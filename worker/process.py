@@ -82,6 +82,7 @@ class WorkerProcess:
         """Open everything; what was opened is closed by the stack, in the other order."""
         self._lag.start()
         metrics.watch_loop(lambda: self._lag.seconds)
+        metrics.dkim_key_expires(self._settings.dkim_key_expires)
         self._gauges.register()
         stack.callback(self._gauges.unregister)
         for provider in self._router.providers:

@@ -54,6 +54,7 @@ DomainRates = Annotated[
         description="a rate like 20/s, exceptions like example.com=50/s, with commas between, or nothing",
     ),
 ]
+Day = Annotated[str, Meta(pattern=r"^$|^20\d\d-[01]\d-[0-3]\d$", description="a day like 2030-12-31, or nothing")]
 KafkaName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="letters, digits, dot, _ and -, 249 at most")
 ]

@@ -15,6 +15,7 @@ import msgspec
 from worker.errors import SettingsError
 from worker.setting_types import (
     Address,
+    Day,
     DomainRates,
     Encryption,
     KafkaName,
@@ -85,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dkim_selector: Text = ""
     dkim_private_key: Secret = Secret()
     dkim_private_key_file: Text = ""
+    dkim_key_expires: Day = ""
 
     sendgrid_api_key: Secret = Secret()
     sendgrid_api_host: Text = "https://api.sendgrid.com"

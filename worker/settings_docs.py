@@ -52,6 +52,7 @@ DOCS: dict[str, str] = {
     "dkim_selector": "Names the key in the DNS: SELECTOR._domainkey.DOMAIN.",
     "dkim_private_key": "The key in PEM, RSA or Ed25519; line ends may be written as \\n.",
     "dkim_private_key_file": "A file with the key instead.",
+    "dkim_key_expires": "The day by which the key is to be replaced: an alert comes two weeks before. Empty: never.",
     "sendgrid_api_key": "SendGrid's key; it needs the right to send mail.",
     "sendgrid_api_host": "Where SendGrid is; https://api.eu.sendgrid.com for its EU region.",
     "sendgrid_template_id": (

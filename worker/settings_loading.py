@@ -6,6 +6,7 @@ The environment is read here and nowhere else, a `.env` file in the working fold
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import msgspec
 
 from worker.errors import SettingsError
 from worker.rate import parse_domain_rates
-from worker.setting_types import Secret
+from worker.setting_types import Day, Secret
 from worker.settings import Settings, allowed, listed_partitions, provider_names
 
 # Deployments hand these on although they are empty, and empty they mean nothing.
@@ -102,6 +103,8 @@ def _providers(settings: Settings) -> list[str]:
         wrong.append(
             "DKIM_DOMAIN needs DKIM_SELECTOR and either DKIM_PRIVATE_KEY or DKIM_PRIVATE_KEY_FILE: set three, or none."
         )
+    if settings.dkim_key_expires and not _is_day(settings.dkim_key_expires):
+        wrong.append(f"DKIM_KEY_EXPIRES={settings.dkim_key_expires!r} is not allowed: it must be {allowed(Day)}.")
     for field in ("sendgrid_api_host", "aws_ses_endpoint_url"):
         url = getattr(settings, field)
         if url and not url.startswith(("https://", "http://")):
@@ -146,6 +149,14 @@ def _roads(settings: Settings) -> list[str]:
         if not listed_partitions(part):
             wrong.append(f"KAFKA_PARTITIONS={settings.kafka_partitions!r} is not allowed: {part} runs backwards.")
     return wrong
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_link(url: str) -> bool:

@@ -16,6 +16,8 @@ CREATE STATISTICS email_jobs_ends (MCV) ON queue, status FROM email_jobs;
 
 COMMENT ON STATISTICS email_jobs_ends IS 'For the estimates of email_queue_gauges().';
 
+-- Events are written in the order of time: what happened today is found without reading the years before.
+CREATE INDEX email_tracking_occurred ON email_tracking USING brin (occurred_at);
 CREATE INDEX email_tracking_feedback ON email_tracking (occurred_at) WHERE event_type >= 'delivered';
 
 -- Retention: what is purged stays in the books, and its job_id is still known.

@@ -39,6 +39,7 @@ waiting AS (
                 WHERE
                     job.status = 'pending' AND job.queue = level.queue AND job.priority = level.priority
                     AND job.next_attempt_at <= statement_timestamp()
+                    AND job.type NOT IN (SELECT pause.name FROM email_pauses AS pause WHERE pause.kind = 'type')
                 ORDER BY job.next_attempt_at
                 LIMIT 100000
             ) AS those

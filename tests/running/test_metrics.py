@@ -66,7 +66,8 @@ def test_counters_agree_with_the_database(database: Database, db: Connection, tm
 def test_the_queue_is_told_by_one_process(database: Database, db: Connection, sink: Sink) -> None:
     """Depth by queue and status, the age of what is due, doubts and books, while two workers run; each on a port."""
     insert_jobs(db, 30)
-    db.execute("SELECT email_pause('type', 'booking-confirmation')")
+    db.execute("SELECT email_pause('type', 'booking-confirmation'), email_pause('queue', 'transactional')")
+    insert_job(db, "due", type="security-alert", template="security-alert")
     insert_job(db, "later", scheduled_at="2099-01-01", **NEWS)
     environment = database.environment(SMTP_PORT=sink.port, METRICS_PORT=FIRST_PORT)
     with running_worker(environment) as one, running_worker(environment) as two:
@@ -78,13 +79,16 @@ def test_the_queue_is_told_by_one_process(database: Database, db: Connection, si
 
         (reader, *_) = eventually(readers, "one of them reads the queue", seconds=40)
         depth = by_label(reader, "email_queue_depth", "queue", "status")
-        assert depth["transactional", "pending"] == depth["transactional", "due"] == 30
+        assert (depth["transactional", "pending"], depth["transactional", "due"]) == (31, 1)
         assert (depth["bulk", "pending"], depth["bulk", "due"]) == (1, 0)
         assert (value_of(reader, "email_queue_oldest_due_seconds", {"queue": "transactional"}) or 0) > 0
         assert value_of(reader, "email_queue_oldest_due_seconds", {"queue": "bulk"}) == 0
         assert value_of(reader, "email_in_doubt") == 0
         assert value_of(reader, "email_books_difference") == 0
-        assert by_label(reader, "email_paused", "kind", "name") == {("type", "booking-confirmation"): 1}
+        assert by_label(reader, "email_paused", "kind", "name") == {
+            ("type", "booking-confirmation"): 1,
+            ("queue", "transactional"): 1,
+        }
 
 
 def test_ended_jobs_are_estimated_without_counting_them(database: Database, db: Connection) -> None:

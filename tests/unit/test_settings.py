@@ -60,6 +60,14 @@ def _good(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
         yield from (("true", True), ("false", False), ("1", True), ("0", False), (" True ", True))
     elif name == "kafka_partitions":
         yield from ((text, text) for text in ("", "0", "0,1,5", "0-3", "0-3,8"))
+    elif name == "dkim_key_expires":
+        yield from ((text, text) for text in ("", "2030-12-31"))
+    elif name == "email_rate_domain":
+        yield from ((text, text) for text in ("", "20/s", "20/s,example.com=50/s burst 100", "a.example=1/h"))
+    elif name == "email_rate_transactional_share":
+        yield from (("0", 0.0), ("0.9", 0.9), (" 0.25 ", 0.25))
+    elif name.startswith("email_rate_"):
+        yield from ((text, text) for text in ("", "14/s", "500/m", "20/h burst 5"))
     elif name.startswith("kafka_topic") or name == "email_dead_letter_queue":
         yield from ((text, text) for text in ("jobs", "a.b_c-D9"))
     elif name == "email_provider_fallback":
@@ -97,6 +105,12 @@ def _bad(name: str, kind: Any) -> Iterator[str]:
         yield from ("a", "1-", "-1", "1,,2", "1;2", "123456")
     elif name.startswith("kafka_topic") or name == "email_dead_letter_queue":
         yield from ("", "a b", "a/b", "x" * 250)
+    elif name == "dkim_key_expires":
+        yield from ("2030-13-01", "2030-02-30", "31.12.2030", "soon")
+    elif name == "email_rate_transactional_share":
+        yield from ("1", "-0.1", "nan", "", "half")
+    elif name.startswith("email_rate_"):
+        yield from ("0/s", "14", "14/x", "14 / s", "14/s burst 0", "1.5/s", "a.example=")
     elif get_origin(kind) is Literal:
         yield from (choice for choice in ("nope", "", "SMTP", " ", "debug") if choice.strip() not in get_args(kind))
     elif _base(kind) in (int, float):

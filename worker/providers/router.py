@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from worker.allowance import Allowance, Held
 from worker.job import Accepted, Failed, Mail, NotSent, Outcome, Refused, Unavailable, Unknown
 from worker.providers.base import HandOver, Provider
 from worker.providers.breaker import Breaker, BreakerState
-from worker.rate_limits import Allowance, Held
 
 # a provider's name -> the batch's passage to it
 OpenHandOver = Callable[[str], HandOver]

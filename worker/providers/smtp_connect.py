@@ -12,6 +12,7 @@ from typing import cast
 import aiosmtplib
 import msgspec
 
+from worker import metrics
 from worker.errors import ProviderUnreachable
 from worker.providers.smtp_envelope import Extensions
 from worker.setting_types import Encryption, Secret
@@ -54,9 +55,18 @@ async def connect(
         words = _without(server, _words(error))
         raise ProviderUnreachable(f"{name} ({server.host}:{server.port}): {words}") from None
     transport, extensions = cast(asyncio.Transport, client.transport), _extensions(client)
+    _note_certificate(name, transport)
     # The client must not close what it no longer owns.
     client.transport = client.protocol = None
     return transport, extensions
+
+
+def _note_certificate(name: str, transport: asyncio.Transport) -> None:
+    """Tell the metrics until when the server's certificate is good."""
+    secured = transport.get_extra_info("ssl_object")
+    ends = (secured.getpeercert() or {}).get("notAfter") if secured is not None else None
+    if ends:
+        metrics.CERTIFICATE.labels(name).set(ssl.cert_time_to_seconds(ends))
 
 
 def _own_name() -> str:
