@@ -91,6 +91,9 @@ def _template_parser(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="FILE", type=Path, help="JSON like the template's sample.json, which is used otherwise"
     )
     preview.add_argument("--open", action="store_true", help="show the HTML in the browser")
+    preview.add_argument(
+        "--png", metavar="FOLDER", type=Path, help="pictures at desktop and phone width, light and dark (Chromium)"
+    )
     preview.set_defaults(run=_preview)
     sync = commands.add_parser(
         "sync", help="store the shipped templates in email_templates, a new version where they changed"
@@ -171,11 +174,14 @@ def _lint(parsed: argparse.Namespace, settings: Settings) -> None:
 
 
 def _preview(parsed: argparse.Namespace, settings: Settings) -> None:
-    from worker import workshop
+    from worker import pictures, workshop
 
     content = workshop.preview(parsed.name, settings, parsed.data)
     print(f"Subject: {content.subject}\n\n{content.text}\n")
-    if parsed.open:
+    if parsed.png:
+        for picture in pictures.take_pictures(parsed.name, content.html, parsed.png):
+            print(picture)
+    elif parsed.open:
         print(f"HTML in {workshop.show(parsed.name, content)}")
     else:
         print(content.html)

@@ -1,8 +1,7 @@
 """Logs: structlog over the standard library's handler, so that libraries' records take the same pipe.
 
 JSON in production, readable in a terminal. Secrets and contents never reach an event in the first place; addresses are
-masked in every text that a log line carries, whoever wrote it, unless LOG_PII says otherwise. A log that cannot be
-written is dropped: delivery never stops for it.
+masked in every text that a log line carries, whoever wrote it, unless LOG_PII says otherwise.
 """
 
 import logging
@@ -12,6 +11,7 @@ import sys
 import structlog
 from structlog.typing import EventDict, Processor
 
+from worker.log_handler import PatientHandler
 from worker.settings import Settings
 
 # procrastinate tells of each of its jobs at info; ours last some seconds each and say more themselves.
@@ -34,7 +34,7 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = PatientHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_rendering(settings), foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers[:] = [handler]

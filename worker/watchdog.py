@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from worker.db import connection_parameters
+from worker.log_handler import flush_logs
 from worker.settings import Settings
 
 LOST_AFTER_SECONDS = 8.0
@@ -97,4 +98,5 @@ class Watchdog:
                 error=self._trouble,
                 exit_status=EXIT_STATUS,
             )
+            flush_logs()
             os._exit(EXIT_STATUS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lab.sendgrid_server import SendGridServer
 from tests.integration.command import Command
 from tests.integration.rows import column, row, rows
 from tests.support import Database
-from worker import catalog, workshop
+from worker import catalog, pictures, workshop
 from worker.catalog import shipped_names, shipped_source
 
 
@@ -182,3 +183,26 @@ async def test_a_template_that_cannot_be_made_is_told_why(
     assert words in ended.err
     assert len(ended.err.splitlines()) <= 2
     assert "SG." not in ended.err
+
+
+def test_pictures_show_the_mail_in_four_ways(command: Command, tmp_path: Path) -> None:
+    """PNG files of the asked widths; the dark one differs from the light one where the mail has dark colours."""
+    if not any(map(shutil.which, pictures.PROGRAMS)):
+        pytest.skip("no Chromium is installed")
+    ended = command("template", "preview", "newsletter", "--png", str(tmp_path / "seen"))
+    assert ended.status == 0, ended
+    files = sorted((tmp_path / "seen").iterdir())
+    names = [f"newsletter-{size}-{scheme}.png" for size in ("desktop", "phone") for scheme in ("dark", "light")]
+    assert [file.name for file in files] == names
+    for file in files:
+        head = file.read_bytes()[:24]
+        assert head.startswith(b"\x89PNG")
+        assert int.from_bytes(head[16:20], "big") == (800 if "desktop" in file.name else 390)
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_without_a_browser_it_says_so(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One line, and what to install."""
+    monkeypatch.setattr(pictures, "PROGRAMS", ("no-such-browser",))
+    ended = command("template", "preview", "newsletter", "--png", str(tmp_path))
+    assert (ended.status, "no Chromium is installed (no-such-browser): --png needs one" in ended.err) == (1, True)

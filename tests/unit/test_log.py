@@ -46,3 +46,25 @@ def test_a_traceback_does_not_tell_local_variables(environment: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "broken" in done.stderr
     assert "secret@example.com" not in done.stderr
+
+
+def test_a_reader_that_stalls_stalls_nobody() -> None:
+    """A pipe that nobody reads is full after 64 KB: the worker goes on, and tells later how much was dropped."""
+    code = CODE.format(before="", environment="production") + (
+        "for _ in range(20_000): logging.getLogger('x').warning('a line of some length ' * 5)\n"
+        "print('still there', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "import time; time.sleep(0.5)\n"
+        "logging.getLogger('x').warning('the last')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"went on\n"
+    assert process.stdout.readline() == b"still there\n"
+    _, told = process.communicate(b"\n", timeout=30)
+    assert b"lines of the log were dropped here" in told
+    assert b"the last" in told
+    assert process.returncode == 0

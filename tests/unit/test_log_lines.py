@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from procrastinate.testing import InMemoryConnector
 
 from worker.log import configure_logging, mask_address
+from worker.log_handler import flush_logs
 from worker.settings_loading import load_settings
 
 Configure = Callable[..., None]
@@ -51,6 +52,7 @@ def configure() -> Iterator[Configure]:
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """What was logged, each line an object of JSON."""
+    flush_logs()
     captured = capsys.readouterr()
     assert captured.out == ""
     found = [json.loads(line) for line in captured.err.splitlines()]
@@ -157,6 +159,7 @@ def test_development_is_readable(configure: Configure, capsys: pytest.CaptureFix
     configure("development")
     assert not sys.stderr.isatty()
     structlog.get_logger("x").info("batch", claimed=3)
+    flush_logs()
     text = capsys.readouterr().err
     assert "batch" in text
     assert "claimed=3" in text
