@@ -50,10 +50,13 @@ class AccountQuotas:
         except (ProviderUnreachable, AnswerLost) as error:
             log.warning("the quota of the account is not known", provider=provider.name, reason=str(error))
             return
+        except Exception as error:  # noqa: BLE001  An SDK's surprise must not end the reading for good.
+            log.warning("the quota of the account is not known", provider=provider.name, reason=type(error).__name__)
+            return
         if quota is None:
             return
-        if quota.most_per_second is not None:
-            self._limits.account_allows(provider.name, _rate(quota.most_per_second))
+        rate = None if quota.most_per_second is None else _rate(quota.most_per_second)
+        self._limits.account_allows(provider.name, rate)
         if quota.most_per_day:
             metrics.QUOTA_USED.labels(provider.name).set(quota.sent_last_day / quota.most_per_day)
         _warn_of_the_day(provider.name, quota)

@@ -1,7 +1,7 @@
 """What one claim may send: its tokens of the default provider, and its way past the other limits.
 
-A mail that a limit holds up waits for a moment of its own, at no cost. A mail pays once in a claim, and what never
-reached anybody is given back.
+A mail that a limit holds up waits for a moment of its own, at no cost. It pays the default provider once in a claim,
+and what it was charged for its recipient and for ceilings is given back if nobody can have got it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from worker import metrics
 from worker.buckets import NOT_TODAY, Ask, Grant, Kind, Limit
 from worker.job import Job, Mail, Queue
-from worker.rate_limits import Ceilings, RateLimits, now_utc
+from worker.rate_limits import Ceilings, RateLimits, ceiling_limits, now_utc
 
 # What waits for the next day comes in the course of this time, not all at midnight.
 MORNING_SECONDS = 600.0
@@ -72,11 +72,13 @@ class Allowance:
         self.reached: Collection[int] = ()
         """The mails, by seq, that somebody may have: filled in when the batch ends."""
         self._charged: dict[int, list[Limit]] = {}
+        self._ceilings: Ceilings = {}
+        self._paused: Collection[str] = ()
 
     def follow(self, ceilings: Ceilings, paused: Collection[str]) -> None:
         """The ceilings, and the providers not to be used, that were true when the jobs were claimed."""
-        self._limits.ceilings = ceilings
-        self._limits.paused = paused
+        self._ceilings = ceilings
+        self._paused = paused
 
     async def keep(self, needed: int) -> None:
         """Give back the tokens beyond those that are needed."""
@@ -122,7 +124,7 @@ class Allowance:
 
     async def admit(self, provider: str, mails: Sequence[Mail]) -> dict[int, Held]:
         """Which of these mails, by seq, this provider may not be given now."""
-        if provider in self._limits.paused:
+        if provider in self._paused:
             paused = Held(PAUSED_SECONDS, f"{provider} is paused", may_go_elsewhere=True)
             return {mail.job.seq: paused for mail in mails}
         held = await self._admit_by_ceiling(provider, mails)
@@ -140,10 +142,10 @@ class Allowance:
         return held
 
     async def _admit_by_ceiling(self, provider: str, mails: Sequence[Mail]) -> dict[int, Held]:
-        """Which of these are more than the provider may get today. A mail that waits for its rate then has counted."""
+        """Which of these are more than the provider may get today."""
         asks: dict[int, Ask] = {}
         for mail in mails:
-            if limits := self._limits.ceiling_limits(provider, mail.job.recipient_email):
+            if limits := ceiling_limits(self._ceilings, provider, mail.job.recipient_email):
                 asks[mail.job.seq] = Ask(Kind.MAIL, limits)
         if not asks:
             return {}

@@ -51,6 +51,7 @@ class BucketKeeper:
         self._share = settings.email_rate_transactional_share
         self._postgres = PostgresBuckets(pool)
         self._redis = RedisBuckets(settings) if settings.redis_host else None
+        self._is_in_use = False
         self._epoch: _Epoch | None = None
         self._looked_at = float("-inf")
         self._tried_redis_at = float("-inf")
@@ -58,6 +59,7 @@ class BucketKeeper:
 
     async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
         """An answer for each question. While nobody can answer, everything has to wait."""
+        self._is_in_use = True
         try:
             return await self._ask(asks)
         except (psycopg.Error, PoolTimeout) as error:
@@ -66,6 +68,7 @@ class BucketKeeper:
 
     async def count(self, asks: Sequence[Ask]) -> list[Grant]:
         """Answers about ceilings, which are always kept in Postgres: a day's count must survive a change of keeper."""
+        self._is_in_use = True
         try:
             return await self._postgres.ask(asks, ALWAYS, self._share)
         except (psycopg.Error, PoolTimeout) as error:
@@ -82,7 +85,7 @@ class BucketKeeper:
 
     async def tidy(self) -> None:
         """Forget the buckets in Postgres that say nothing any more."""
-        if self._epoch is None:
+        if not self._is_in_use:
             return
         async with self._pool.connection() as connection:
             await connection.execute(query("drop_old_buckets"))
@@ -94,21 +97,23 @@ class BucketKeeper:
             return await self._wait_for_epoch(asks, -age)
         if epoch.keeper == "postgres":
             self._try_redis(epoch)
-            return self._in_time(asks, await self._postgres.ask(asks, age, self._share))
+            return self._in_time(epoch, asks, await self._postgres.ask(asks, age, self._share))
         if self._redis is None:
             await self._begin_epoch("postgres", epoch, "REDIS_HOST is not set for this worker")
             return await self._wait_for_epoch(asks, SWITCH_SECONDS)
         try:
-            return self._in_time(asks, await self._redis.ask(asks, epoch.number, age, self._share))
+            return self._in_time(epoch, asks, await self._redis.ask(asks, epoch.number, age, self._share))
         except BucketsLost as error:
             if await self._was_a_moment(self._redis, error):
                 return _wait(asks, AGAIN_SECONDS)
             await self._begin_epoch("postgres", epoch, str(error))
             return await self._wait_for_epoch(asks, SWITCH_SECONDS)
 
-    def _in_time(self, asks: Sequence[Ask], grants: list[Grant]) -> list[Grant]:
+    def _in_time(self, epoch: _Epoch, asks: Sequence[Ask], grants: list[Grant]) -> list[Grant]:
         """The answers, unless they took so long that somebody else may keep the buckets now."""
-        if asyncio.get_running_loop().time() - self._looked_at < SWITCH_SECONDS:
+        now = self._epoch
+        is_same = now is not None and now.number == epoch.number
+        if is_same and asyncio.get_running_loop().time() - self._looked_at < SWITCH_SECONDS:
             return grants
         return _wait(asks, AGAIN_SECONDS)
 

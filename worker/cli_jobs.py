@@ -16,6 +16,8 @@ from worker.log import mask_address, mask_addresses
 from worker.settings import Settings
 
 APPLICATION = "email-worker jobs"
+# 9,999 days are 27 years.
+MOST_SINCE_DIGITS = 5
 _ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _JOB_COLUMNS = (
@@ -35,12 +37,12 @@ def add_commands(commands: Any) -> None:
 
 def _jobs_parser(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="the newest ones")
+    listing = commands.add_parser("list", help="the newest ones; reads the whole table")
     listing.add_argument("--status", choices=[str(status) for status in Status])
     listing.add_argument("--type")
     listing.add_argument("--queue", choices=[str(queue) for queue in Queue])
     listing.add_argument("--campaign", metavar="UUID")
-    listing.add_argument("--to", metavar="ADDRESS", help="reads the whole table")
+    listing.add_argument("--to", metavar="ADDRESS")
     _common(listing)
     listing.set_defaults(run=_list_jobs)
     show = commands.add_parser("show", help="the life of one mail")
@@ -77,7 +79,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _since(text: str) -> datetime:
     """A moment, or how long ago. Raises what argparse wants to hear."""
-    if text[:-1].isdecimal() and len(text) < 8 and text[-1] in _UNITS:
+    if text[:-1].isdecimal() and len(text) <= MOST_SINCE_DIGITS and text[-1] in _UNITS:
         return datetime.fromtimestamp(time.time(), UTC) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
     try:
         when = datetime.fromisoformat(text)

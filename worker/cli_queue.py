@@ -107,7 +107,7 @@ def _show_queue(look: dict[str, Any], rate: float) -> None:
         if level["pending"]
     ]
     print_table(("queue", "priority", "pending", "due", "oldest due for"), rows, "nothing waits")
-    print(f"\n{rate:,.0f} jobs a second settled")
+    print(f"\n{rate:,.0f} events a second")
     for paused in look["paused"]:
         print(f"paused: {paused}")
     print()

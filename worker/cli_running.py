@@ -86,7 +86,7 @@ def _purge(_: argparse.Namespace, settings: Settings) -> None:
 
 
 def _erase(parsed: argparse.Namespace, settings: Settings) -> None:
-    from worker.retention import erase
+    from worker.retention import LEFT, erase
 
     _check_address(parsed.address)
     if not parsed.yes:
@@ -96,10 +96,10 @@ def _erase(parsed: argparse.Namespace, settings: Settings) -> None:
             raise EmailWorkerError("nothing was erased")
     left = 0
     with connect_once(settings, "email-worker erase") as connection:
-        for what, number in erase(connection, settings, parsed.address):
-            print(f"{number:>8,}  {what}")
-            left += number if what.startswith("NOT") else 0
-    print("Not reachable from here: backups, the providers' logs, and messages in Kafka until their retention ends.")
+        for found in erase(connection, settings, parsed.address):
+            print(f"{found.number:>8,}  {LEFT if found.is_left else ''}{found.what}")
+            left += found.number * found.is_left
+    print("Not reachable from here: backups, the providers' logs, Kafka until its retention ends, Redis's streams.")
     if left:
         sys.exit(1)
 

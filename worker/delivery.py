@@ -137,7 +137,6 @@ class Delivery:
                 batch = Batch(queue, watch, self.stop, self._deadline_seconds, began)
                 batch.settlements += prepared.waiting
                 await self._send(connection, batch, prepared.mails, prepared.unsendable, allowance)
-                allowance.reached = _reached(batch)
             if watch.is_lost:
                 raise ClaimLost("Postgres ended the claiming session; other workers have its jobs now")
             sent_at = clock()
@@ -166,7 +165,10 @@ class Delivery:
         for _ in range(MOST_ROUNDS):
             if mails:
                 passage = partial(Passage, batch, self._journal)
-                await self._router.send(mails, passage, batch.outcomes, allowance)
+                try:
+                    await self._router.send(mails, passage, batch.outcomes, allowance)
+                finally:
+                    allowance.reached = _reached(batch)
             await self._close_unsent(batch, mails, unsendable)
             self._settle_answered(batch, mails)
             if not batch.questioned or not batch.may_go():

@@ -14,8 +14,8 @@ from structlog.typing import EventDict, Processor
 from worker.log_handler import PatientHandler
 from worker.settings import Settings
 
-# procrastinate tells of each of its jobs at info; ours last some seconds each and say more themselves.
 _ADDRESS = re.compile(r"([^\s<>@,;:'\"])[^\s<>@,;:'\"]*@([^\s<>@,;:'\"]+)")
+# procrastinate tells of each of its jobs at info; ours last some seconds each and say more themselves.
 _QUIETER = {"procrastinate": logging.WARNING, "psycopg": logging.WARNING, "psycopg.pool": logging.ERROR}
 
 
@@ -34,7 +34,7 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = PatientHandler(sys.stderr)
+    handler = PatientHandler(sys.stderr, (lambda line: line) if settings.log_pii else mask_addresses)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_rendering(settings), foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers[:] = [handler]

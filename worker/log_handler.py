@@ -7,6 +7,7 @@ when there is room again.
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from typing import TextIO
 
 MOST_WAITING = 1000
@@ -17,9 +18,11 @@ FLUSH_SECONDS = 1.0
 class PatientHandler(logging.Handler):
     """Formats in the thread that logs, and writes in its own."""
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, mask: Callable[[str], str]) -> None:
+        """`mask` is for the whole line, tracebacks included."""
         super().__init__()
         self._stream = stream
+        self._mask = mask
         self._lines: queue.Queue[str] = queue.Queue(MOST_WAITING)
         self._dropped = 0
         threading.Thread(target=self._write, name="log", daemon=True).start()
@@ -27,7 +30,7 @@ class PatientHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Hand a line to the writer, or drop it."""
         try:
-            line = self.format(record)
+            line = self._mask(self.format(record))
         except Exception:  # noqa: BLE001  Whatever a value's repr does: logging breaks nothing.
             return
         try:

@@ -14,6 +14,7 @@ SIZES = {"desktop": (800, 1400), "phone": (390, 1600)}
 SECONDS = 60
 # Blink's numbers for prefers-color-scheme.
 SCHEMES = {"light": 1, "dark": 0}
+# Without its sandbox, which root may not use: it shows nothing but our own mail, and reaches nobody.
 _QUIET = (
     "--headless",
     "--no-sandbox",
@@ -39,7 +40,7 @@ def take_pictures(name: str, html: str, folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="email-preview-") as scratch:
         page = Path(scratch) / "mail.html"
-        page.write_text(html)
+        page.write_text(html, encoding="utf-8")
         for size, (width, height) in SIZES.items():
             for scheme, number in SCHEMES.items():
                 picture = folder / f"{name}-{size}-{scheme}.png"
@@ -57,6 +58,7 @@ def _take(program: str, scratch: Path, page: Path, picture: Path, window: str, s
         f"--screenshot={picture.resolve()}",
         page.as_uri(),
     ]
+    picture.unlink(missing_ok=True)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:

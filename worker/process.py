@@ -150,17 +150,18 @@ class WorkerProcess:
         """Read what the metrics tell of the queue; only where they are served."""
         if not self._settings.metrics_port:
             return
-        async with self._keeping.connection() as connection:
+        async with _outages_told("reading the gauges"), self._keeping.connection() as connection:
             await self._gauges.read(connection)
 
     async def purge(self) -> None:
         """Remove what is older than it is to be kept."""
-        async with self._keeping.connection() as connection:
-            await purge(connection, self._settings, self.delivery.stop.event)
+        async with _outages_told("purging"):
+            await purge(self._keeping, self._settings, self.delivery.stop.event)
 
     async def tidy_limits(self) -> None:
         """Forget token buckets that say nothing any more."""
-        await self._buckets.tidy()
+        async with _outages_told("tidying the limits"):
+            await self._buckets.tidy()
 
     async def apply_late_outcomes(self) -> None:
         """Settle as sent what is in doubt and was accepted after all."""
@@ -177,6 +178,15 @@ async def open_process(app: procrastinate.App, settings: Settings, signs: VitalS
     async with AsyncExitStack() as stack:
         await process.open(stack)
         yield process
+
+
+@asynccontextmanager
+async def _outages_told(what: str) -> AsyncIterator[None]:
+    """A periodic task that finds no Postgres tells so in a line, and is done the next time."""
+    try:
+        yield
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        log.warning("a periodic task found no Postgres", task=what, error=str(error).strip())
 
 
 def _level(breaker: Breaker) -> float:

@@ -6,7 +6,7 @@ limits are asked once for a batch; a mail that one of them holds up waits for a 
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Protocol
 
@@ -43,12 +43,13 @@ class RateLimits:
         self._domains = parse_domain_rates(settings.email_rate_domain)
         self._recipient = parse_rate(settings.email_rate_recipient) if settings.email_rate_recipient else None
         self._accounts: dict[str, Rate] = {}
-        self.ceilings: Ceilings = {}
-        self.paused: Collection[str] = ()
 
-    def account_allows(self, provider: str, rate: Rate) -> None:
-        """What the provider's own account allows; it counts where it is less than the setting."""
-        self._accounts[provider] = rate
+    def account_allows(self, provider: str, rate: Rate | None) -> None:
+        """What the provider's own account allows, None for no limit; it counts where it is less than the setting."""
+        if rate is None:
+            self._accounts.pop(provider, None)
+        else:
+            self._accounts[provider] = rate
 
     async def ask(self, asks: Sequence[Ask]) -> list[Grant]:
         """Answers from whoever keeps the buckets."""
@@ -64,18 +65,6 @@ class RateLimits:
         if not rates:
             return None
         return Limit(f"provider {provider}", max(rate.interval for rate in rates), min(rate.burst for rate in rates))
-
-    def ceiling_limits(self, provider: str, address: str) -> list[Limit]:
-        """The ceilings of today that a mail to this address counts for."""
-        if not self.ceilings:
-            return []
-        today = now_utc().date()
-        domains = (ALL_DOMAINS, domain_of(address) or ALL_DOMAINS)
-        return [
-            Limit(f"ceiling {provider} {domain} {today}", 0, self.ceilings[provider, domain, today])
-            for domain in dict.fromkeys(domains)
-            if (provider, domain, today) in self.ceilings
-        ]
 
     def domain_limit(self, address: str) -> Limit | None:
         """The bucket of the recipient's domain."""
@@ -96,3 +85,16 @@ class RateLimits:
 def now_utc() -> datetime:
     """By the worker's clock: for a moment about midnight, some mails count for the day before or after."""
     return datetime.fromtimestamp(time.time(), UTC)
+
+
+def ceiling_limits(ceilings: Ceilings, provider: str, address: str) -> list[Limit]:
+    """The ceilings of today that a mail to this address counts for."""
+    if not ceilings:
+        return []
+    today = now_utc().date()
+    domains = (ALL_DOMAINS, domain_of(address) or ALL_DOMAINS)
+    return [
+        Limit(f"ceiling {provider} {domain} {today}", 0, ceilings[provider, domain, today])
+        for domain in dict.fromkeys(domains)
+        if (provider, domain, today) in ceilings
+    ]

@@ -67,7 +67,7 @@ def settle_outcome(
         case Unknown(answer):
             return _settle_unknown(job, attempt, provider, answer, policy, retries)
         case NotSent(_):
-            return Settlement(job, Status.PENDING, None, attempt, retries)
+            return Settlement(job, Status.PENDING, None, attempt, retries, has_turn=job.has_turn or None)
         case Unavailable(reason, retry_after, has_turn):
             delay = retry_after or backoff_seconds(policy, 0)
             return _snooze(job, attempt, delay, reason, provider, retries, has_turn or None)

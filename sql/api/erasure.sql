@@ -1,16 +1,21 @@
--- Everything that the database knows of one person, made nobody's.
+-- What the database knows of one person, made nobody's.
 
 CREATE OR REPLACE FUNCTION email_erase(address text) RETURNS TABLE (what text, how_many bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
+    given CONSTANT text := btrim($1);
     -- As a whole word, however it is written.
-    mentioned CONSTANT text := '(?<![A-Za-z0-9._%+-])' || regexp_replace(btrim($1), '([^A-Za-z0-9@_ -])', '\\\1', 'g')
+    mentioned CONSTANT text := '(?<![A-Za-z0-9._%+-])' || regexp_replace(given, '([^A-Za-z0-9@_ -])', '\\\1', 'g')
         || '(?![A-Za-z0-9-]|\.[A-Za-z0-9])';
-    normal CONSTANT text := email_normal_address($1);
-    nobody CONSTANT text := email_erased_address($1);
+    normal CONSTANT text := email_normal_address(given);
+    nobody CONSTANT text := email_erased_address(given);
     held bigint;
 BEGIN
+    IF given IS NULL OR given !~ '^[^[:space:]@<>]{1,64}@[^[:space:]@<>]+$' THEN
+        RAISE EXCEPTION '"%" is not an address', left(given, 100)
+            USING ERRCODE = 'EM006', HINT = 'Give one whole address, like ann@example.com.';
+    END IF;
     CREATE TEMPORARY TABLE IF NOT EXISTS email_erasing (id uuid, seq bigint, is_theirs boolean) ON COMMIT DELETE ROWS;
     TRUNCATE email_erasing;
     INSERT INTO email_erasing
@@ -63,9 +68,13 @@ BEGIN
 
     what := 'events';
     UPDATE email_tracking AS t
-    SET event_data = regexp_replace(t.event_data::text, mentioned, 'erased', 'gi')::jsonb
+    SET event_data = regexp_replace(t.event_data::text, mentioned, 'erased', 'gi')::jsonb,
+        ip_address = CASE WHEN e.is_theirs THEN NULL ELSE t.ip_address END,
+        user_agent = CASE WHEN e.is_theirs THEN NULL ELSE t.user_agent END
     FROM email_erasing AS e
-    WHERE e.id = t.job_id AND t.event_data::text ~* mentioned;
+    WHERE e.id = t.job_id
+        AND (t.event_data::text ~* mentioned
+            OR (e.is_theirs AND (t.ip_address IS NOT NULL OR t.user_agent IS NOT NULL)));
     GET DIAGNOSTICS how_many = ROW_COUNT;
     RETURN NEXT;
 
@@ -91,10 +100,11 @@ BEGIN
     SELECT count(*) INTO how_many
     FROM email_jobs AS j
     WHERE email_normal_address(j.recipient_email) = normal
-        OR j.options::text ~* mentioned OR j.data::text ~* mentioned OR j.content ~* mentioned;
+        OR j.options::text ~* mentioned OR j.data::text ~* mentioned OR j.extra::text ~* mentioned
+        OR j.content ~* mentioned OR j.subject ~* mentioned OR j.error_message ~* mentioned;
     RETURN NEXT;
 END $$;
 
 COMMENT ON FUNCTION email_erase(text) IS
-'Removes a person by address: from jobs (pending ones are cancelled), attempts, events and rejects. Counts stay, and suppressions under a keyed hash, so that nobody writes to them again. The last line says what is left. It reads whole tables. Redis and Kafka it cannot reach: email-worker erase does Redis; Kafka''s email-events hold no addresses, but email-jobs and email-dlq keep messages until their retention ends.
+'Removes a person by address: from jobs (pending ones are cancelled), attempts, events and rejects. Counts stay, and suppressions under a keyed hash, so that nobody writes to them again. The last line says what is left. It reads whole tables. Redis and Kafka it cannot reach: email-worker erase does Redis; Kafka''s email-events hold no addresses, but email-jobs and email-dlq keep messages until their retention ends. A job_id stays as it is: do not make it of an address.
 SELECT * FROM email_erase(''ann@example.com'');';

@@ -10,7 +10,7 @@ BEGIN
     ELSIF $1 = 'queue' AND $2 NOT IN ('transactional', 'bulk') THEN
         RAISE EXCEPTION 'no queue is called "%"', $2
             USING ERRCODE = 'EM006', HINT = 'The queues are transactional and bulk.';
-    ELSIF $1 = 'provider' AND $2 !~ '^[a-z_]+$' THEN
+    ELSIF $1 = 'provider' AND $2 NOT IN ('smtp', 'smtp_fallback', 'ses', 'sendgrid') THEN
         RAISE EXCEPTION 'no provider is called "%"', $2
             USING ERRCODE = 'EM006', HINT = 'They are called smtp, smtp_fallback, ses and sendgrid.';
     END IF;

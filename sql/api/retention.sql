@@ -6,7 +6,13 @@ CREATE OR REPLACE FUNCTION email_purge(
 LANGUAGE plpgsql AS $$
 DECLARE
     gone integer;
+    -- By an index on created_at nothing younger than this is looked at.
+    shortest integer;
 BEGIN
+    SELECT min(coalesce(t.retention_days, $1)) INTO shortest FROM email_types AS t WHERE coalesce(t.retention_days, $1) > 0;
+    IF shortest IS NULL THEN
+        RETURN 0;
+    END IF;
     CREATE TEMPORARY TABLE IF NOT EXISTS email_going (id uuid, seq bigint) ON COMMIT DELETE ROWS;
     TRUNCATE email_going;
     WITH going AS (
@@ -16,8 +22,9 @@ BEGIN
         WHERE
             j.status IN ('sent', 'dead', 'cancelled', 'suppressed', 'expired')
             AND coalesce(t.retention_days, $1) > 0
-            AND j.created_at < clock_timestamp() - make_interval(days => coalesce(t.retention_days, $1))
-            AND j.updated_at < clock_timestamp() - make_interval(days => coalesce(t.retention_days, $1))
+            AND j.created_at < statement_timestamp() - make_interval(days => shortest)
+            AND j.created_at < statement_timestamp() - make_interval(days => coalesce(t.retention_days, $1))
+            AND j.updated_at < statement_timestamp() - make_interval(days => coalesce(t.retention_days, $1))
             AND NOT ($3 AND EXISTS (
                 SELECT FROM email_tracking AS e CROSS JOIN email_relay AS r
                 WHERE e.job_id = j.id AND (e.xid, e.seq) > (r.xid, r.seq)
@@ -59,7 +66,7 @@ DECLARE
 BEGIN
     DELETE FROM email_job_keys WHERE key IN (
         SELECT key FROM email_job_keys
-        WHERE purged_at < clock_timestamp() - make_interval(days => $1)
+        WHERE purged_at < statement_timestamp() - make_interval(days => $1)
         LIMIT $2
         FOR UPDATE SKIP LOCKED
     );
@@ -78,7 +85,7 @@ DECLARE
 BEGIN
     DELETE FROM email_rejects WHERE id IN (
         SELECT id FROM email_rejects
-        WHERE received_at < clock_timestamp() - make_interval(days => $1)
+        WHERE received_at < statement_timestamp() - make_interval(days => $1)
         LIMIT $2
         FOR UPDATE SKIP LOCKED
     );

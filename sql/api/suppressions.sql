@@ -125,21 +125,6 @@ COMMENT ON FUNCTION email_suppress(text, email_suppression_reason, text, text, t
 'Nobody writes to this address any more: nothing that is claimed after this commits. Says whether it is new.
 SELECT email_suppress(''ann@example.com'', ''unsubscribe'', ''marketing'');';
 
-CREATE OR REPLACE FUNCTION email_unsuppress(address text, scope text DEFAULT NULL) RETURNS bigint
-LANGUAGE sql AS $$
-    WITH gone AS (
-        DELETE FROM email_suppressions AS s
-        WHERE s.address = email_normal_address(trim($1)) AND ($2 IS NULL OR s.scope = $2)
-        RETURNING 1
-    )
-
-    SELECT count(*) FROM gone
-$$;
-
-COMMENT ON FUNCTION email_unsuppress(text, text) IS
-'The address may be written to again, in one scope or in all; returns how many entries are gone. Jobs that ended as suppressed stay so: email_requeue().
-SELECT email_unsuppress(''ann@example.com'');';
-
 CREATE OR REPLACE FUNCTION email_erased_address(address text) RETURNS text
 LANGUAGE sql STABLE AS $$
     SELECT encode(sha256(key || convert_to(email_normal_address(address), 'UTF8')), 'hex') || '@erased.invalid'
@@ -149,3 +134,20 @@ $$;
 COMMENT ON FUNCTION email_erased_address(text) IS
 'What an erased address is called from then on: a hash that only this database can make, and that leads nowhere.
 SELECT email_erased_address(''ann@example.com'');';
+
+CREATE OR REPLACE FUNCTION email_unsuppress(address text, scope text DEFAULT NULL) RETURNS bigint
+LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM email_suppressions AS s
+        WHERE
+            s.address IN (email_normal_address(trim($1)), email_erased_address(trim($1)))
+            AND ($2 IS NULL OR s.scope = $2)
+        RETURNING 1
+    )
+
+    SELECT count(*) FROM gone
+$$;
+
+COMMENT ON FUNCTION email_unsuppress(text, text) IS
+'The address may be written to again, in one scope or in all; returns how many entries are gone. Jobs that ended as suppressed stay so: email_requeue().
+SELECT email_unsuppress(''ann@example.com'');';

@@ -119,7 +119,7 @@ LANGUAGE sql STABLE AS $$
             'pending'
         ) AS status
     ) AS told
-    WHERE j.created_at > clock_timestamp() - period AND j.status <> told.status
+    WHERE j.created_at > statement_timestamp() - period AND j.status <> told.status
 $$;
 
 COMMENT ON FUNCTION email_books_difference(interval) IS

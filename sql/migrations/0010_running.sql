@@ -14,7 +14,7 @@ COMMENT ON TABLE email_pauses IS 'What is not sent now: a type, a queue, or by a
 -- How many jobs of each queue have which status, without counting millions of rows.
 CREATE STATISTICS email_jobs_ends (MCV) ON queue, status FROM email_jobs;
 
-COMMENT ON STATISTICS email_jobs_ends IS 'For the estimates of email_queue_gauges().';
+COMMENT ON STATISTICS email_jobs_ends IS 'For the estimates of how many jobs have ended, which the metrics tell.';
 
 -- Events are written in the order of time: what happened today is found without reading the years before.
 CREATE INDEX email_tracking_occurred ON email_tracking USING brin (occurred_at);

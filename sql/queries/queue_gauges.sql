@@ -107,5 +107,5 @@ SELECT
     '',
     count(*)
 FROM email_tracking
-WHERE event_type >= 'delivered' AND occurred_at > clock_timestamp() - interval '1 hour'
+WHERE event_type >= 'delivered' AND occurred_at > statement_timestamp() - interval '1 hour'
 GROUP BY event_type

@@ -1,4 +1,4 @@
--- queue_workers: the processes that are connected, how many batches each has in hand, and the events written so far.
+-- queue_workers: the processes that are connected, and how many batches each has in hand.
 SELECT
     substring(application_name FROM '^email-worker [a-z]+ (.*)$') AS worker,
     count(*) FILTER (WHERE application_name LIKE 'email-worker claim %%' AND state <> 'idle') AS batches,

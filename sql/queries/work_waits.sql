@@ -14,7 +14,7 @@ SELECT
                     AND job.queue = q.queue
                     AND job.priority = p.priority
                     AND job.type NOT IN (SELECT pause.name FROM email_pauses AS pause WHERE pause.kind = 'type')
-                    AND job.next_attempt_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+                    AND job.next_attempt_at < statement_timestamp() - make_interval(secs => %(seconds)s)
                 LIMIT 1
                 FOR UPDATE SKIP LOCKED
             ) AS due
@@ -22,6 +22,6 @@ SELECT
             NOT EXISTS (
                 SELECT 1
                 FROM email_pauses AS pause
-                WHERE pause.kind = 'provider' OR (pause.kind = 'queue' AND pause.name = q.queue::text)
+                WHERE pause.kind = 'queue' AND pause.name = q.queue::text
             )
     )
