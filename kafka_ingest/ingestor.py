@@ -93,6 +93,7 @@ class Ingestor:
         self._partitions = []
         self._topic = None
         self._uncommitted.clear()
+        metrics.INGEST_LAG.labels("kafka").set(0)
 
     # One turn of the loop
 

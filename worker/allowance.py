@@ -16,6 +16,7 @@ from typing import NamedTuple
 from worker import metrics
 from worker.buckets import NOT_TODAY, Ask, Grant, Kind, Limit
 from worker.job import Job, Mail, Queue
+from worker.pauses import Pauses
 from worker.rate_limits import Ceilings, RateLimits, ceiling_limits, now_utc
 
 # What waits for the next day comes in the course of this time, not all at midnight.
@@ -79,6 +80,10 @@ class Allowance:
         """The ceilings, and the providers not to be used, that were true when the jobs were claimed."""
         self._ceilings = ceilings
         self._paused = paused
+
+    def is_paused(self, pauses: Pauses, kind: str) -> bool:
+        """Whether nothing of this type may be sent now."""
+        return kind in pauses.types or pauses.shut(self.queue, self._limits.all_providers)
 
     async def keep(self, needed: int) -> None:
         """Give back the tokens beyond those that are needed."""

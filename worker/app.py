@@ -27,7 +27,7 @@ from worker.providers.registry import signer_of
 from worker.settings import Settings
 from worker.settings_loading import load_settings
 from worker.tasks import TASK_QUEUE, blueprint
-from worker.vital_signs import VitalSigns
+from worker.vital_signs import IDLE_SECONDS, VitalSigns
 from worker.watchdog import Watchdog
 
 # Slots for the periodic tasks, beside those that deliver.
@@ -45,7 +45,8 @@ class WorkerApp(procrastinate.App):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.signs = VitalSigns()
+        # All slots may be busy with batches that use their whole time.
+        self.signs = VitalSigns(idle_seconds=max(IDLE_SECONDS, 2 * settings.email_batch_deadline_seconds))
         super().__init__(
             connector=procrastinate.PsycopgConnector(
                 kwargs=connection_parameters(settings, "email-worker tasks", TASK_SESSION, planned=True),

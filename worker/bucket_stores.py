@@ -33,8 +33,7 @@ class PostgresBuckets:
         """Answers by Postgres's clock, unless `now` is given. Raises psycopg.Error and PoolTimeout."""
         names = [limit.bucket for limit in distinct_limits(asks)]
         async with self._pool.connection() as connection, connection.transaction():
-            cursor = await connection.execute(query("hold_buckets"), {"buckets": array_literal(names)})
-            rows = await cursor.fetchall()
+            rows = await _hold(connection, names)
             clock = max(row[-1] for row in rows) if now is None else now
             states = {name: State(*numbers) for name, *numbers, _ in rows}
             before = {name: msgspec.structs.astuple(state) for name, state in states.items()}
@@ -43,6 +42,16 @@ class PostgresBuckets:
             if changed:
                 await connection.execute(query("put_buckets"), _columns(changed))
         return grants
+
+
+async def _hold(connection: AsyncConnection[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The rows of these buckets, locked; those that are not there yet are made."""
+    parameters = {"buckets": array_literal(names)}
+    rows = await (await connection.execute(query("hold_buckets"), parameters)).fetchall()
+    if len(rows) < len(names):
+        await connection.execute(query("make_buckets"), parameters)
+        rows = await (await connection.execute(query("hold_buckets"), parameters)).fetchall()
+    return rows
 
 
 def _columns(states: dict[str, State]) -> dict[str, object]:

@@ -17,6 +17,7 @@ from worker.db import query
 from worker.errors import TemplateError
 from worker.headers import domain_of
 from worker.job import Job
+from worker.pauses import Pauses, pauses_of
 from worker.sandbox import TEMPLATE_FOLDER, MailTemplate, TemplateSource, compile_template
 
 DEFAULT_LOCALE = "default"
@@ -41,19 +42,6 @@ Routes = dict[tuple[str | None, str | None], tuple[str, ...]]
 
 # (provider, domain or *, day) -> mails, as in email_warmup
 Ceilings = dict[tuple[str, str, date], int]
-
-
-class Pauses(msgspec.Struct, frozen=True):
-    """What is not sent now, as in email_pauses."""
-
-    types: frozenset[str] = frozenset()
-    queues: frozenset[str] = frozenset()
-    providers: frozenset[str] = frozenset()
-
-    @property
-    def are_any(self) -> bool:
-        """Whether something is paused."""
-        return bool(self.types or self.queues or self.providers)
 
 
 NO_POLICY = TypePolicy("", False, None)
@@ -149,10 +137,7 @@ async def _load_types(connection: AsyncConnection[Any]) -> tuple[dict[str, TypeP
     cursor = await connection.execute(query("load_ceilings"))
     ceilings = {(provider, domain, day): most for provider, domain, day, most in await cursor.fetchall()}
     cursor = await connection.execute(query("load_pauses"))
-    paused: dict[str, set[str]] = {"type": set(), "queue": set(), "provider": set()}
-    for kind, name in await cursor.fetchall():
-        paused[kind].add(name)
-    return types, routes, ceilings, Pauses(*map(frozenset, paused.values()))
+    return types, routes, ceilings, pauses_of(await cursor.fetchall())
 
 
 async def _load_templates(connection: AsyncConnection[Any], keys: Iterable[TemplateKey]) -> list[TemplateRow]:

@@ -37,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_complain(str(failed_statement(error)), 1))
     except BrokenPipeError:
         sys.exit(1)
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(130)
+    except UnicodeError:
+        sys.exit(_complain("an argument is not UTF-8", 2))
+    except OSError as error:
+        sys.exit(_complain(f"cannot read or write: {error.strerror}", 1))
 
 
 def _complain(text: str, status: int) -> int:

@@ -66,7 +66,8 @@ def _check(part: str, ask: Callable[[], str]) -> Check:
     except EmailWorkerError as error:
         said, is_well = str(error), False
     except Exception as error:  # noqa: BLE001  Whatever a library raises: the other parts are to be asked too.
-        said, is_well = f"{type(error).__name__}: {error}", False
+        # The type alone: a library's text may hold a key.
+        said, is_well = type(error).__name__, False
     milliseconds = round((time.monotonic() - began) * 1000, 1)
     return Check(part, is_well, milliseconds, said, "" if is_well else _ADVICE[part])
 

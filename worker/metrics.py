@@ -1,4 +1,4 @@
-"""What is measured, under the names that Prometheus knows it by. Raised once a batch, never once a mail.
+"""What is measured, under the names that Prometheus knows it by. Counters are raised once a batch.
 
 Labels come from closed lists (outcomes, providers) or from tables of the operator's (types, templates): no address and
 no id is one, so there are never more series than somebody can look at.
@@ -44,7 +44,7 @@ CLAIM = Histogram("email_claim_duration_seconds", "Claiming a batch, if somethin
 SETTLE = Histogram("email_settle_duration_seconds", "Settling a batch.", buckets=_BATCH_BUCKETS)
 BATCH_SIZE = Histogram("email_batch_size", "Jobs claimed in a batch.", buckets=_SIZE_BUCKETS)
 BREAKER = Gauge("email_provider_breaker_state", "0 closed, 1 half-open, 2 open.", ["provider"])
-LIMITED = Counter("email_rate_limited", "Mails that a limit held up, by its kind.", ["bucket"])
+LIMITED = Counter("email_rate_limited", "Mails that were held up, by the limits that they have to pass.", ["bucket"])
 SUPPRESSED = Counter("email_suppressed", "Mails not sent for the recipient's sake, by reason.", ["reason"])
 QUOTA_USED = Gauge("email_provider_quota_used_ratio", "Mails of the last day over the account's quota.", ["provider"])
 INGESTED = Counter("email_ingest_messages", "Messages stored or rejected.", ["source", "result"])

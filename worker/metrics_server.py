@@ -28,6 +28,10 @@ log = structlog.get_logger(__name__)
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Somebody who hangs up, or says nothing, is nothing to tell of."""
+        log.debug("a metrics client went away")
+
 
 class _Quiet(WSGIRequestHandler):
     # Somebody who asks and does not wait must not hold a thread for ever.

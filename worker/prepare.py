@@ -88,7 +88,7 @@ async def prepare(
     prepared = Prepared([], [], [])
     ready: list[_Ready] = []
     for claimed in jobs:
-        if claimed.type in edition.pauses.types or allowance.queue in edition.pauses.queues:
+        if allowance.is_paused(edition.pauses, claimed.type):
             # Paused since the last claim: it stays as due as it was.
             continue
         # Before anything can fail: what the journal knows of a job is judged by its type's retries too.

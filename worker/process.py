@@ -41,6 +41,7 @@ from worker.slots import Slots
 from worker.tasks import DELIVER, RELAY, RELAY_LOCK, deliver_lock
 from worker.vital_signs import IDLE_SECONDS, VitalSigns
 
+LOOK_SECONDS = 2
 # Everybody waits for a bucket that somebody holds.
 LIMITS_SESSION = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
 
@@ -197,6 +198,8 @@ def is_work_waiting(settings: Settings) -> bool:
     """Whether jobs have been due for a minute that nobody holds. False while Postgres is away: others see to that."""
     try:
         with connect_once(settings, "email-worker health") as connection:
+            # Beside a locked table the probe would hang, and a healthy fleet be started again.
+            connection.execute(f"SET statement_timeout = '{LOOK_SECONDS}s'".encode())
             row = connection.execute(query("work_waits"), {"seconds": IDLE_SECONDS}).fetchone()
             return row == (True,)
     except (psycopg.Error, DatabaseError):

@@ -40,6 +40,7 @@ class RateLimits:
         self.default = settings.email_provider_primary
         rates = {name: getattr(settings, f"email_rate_{name}") for name in provider_names(settings)}
         self._providers: dict[str, Rate] = {name: parse_rate(rate) for name, rate in rates.items() if rate}
+        self.all_providers = frozenset(rates)
         self._domains = parse_domain_rates(settings.email_rate_domain)
         self._recipient = parse_rate(settings.email_rate_recipient) if settings.email_rate_recipient else None
         self._accounts: dict[str, Rate] = {}

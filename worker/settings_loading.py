@@ -33,7 +33,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         if text is None or (text == "" and field.name.startswith(EMPTY_IS_UNSET)):
             continue
         try:
-            values[field.name] = _convert(text, field.type)
+            values[field.name] = _convert(text, field.type, has_lines=field.name == "dkim_private_key")
         except msgspec.ValidationError:
             shown = Secret(text) if field.type is Secret else repr(text)
             wrong.append(f"{variable}={shown} is not allowed: it must be {allowed(field.type)}.")
@@ -54,11 +54,11 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in dotenv_values(".env").items() if value is not None} | dict(os.environ)
 
 
-def _convert(text: str, kind: Any) -> Any:
+def _convert(text: str, kind: Any, *, has_lines: bool = False) -> Any:
+    if "\x00" in text or (not has_lines and ("\n" in text or "\r" in text)):
+        raise msgspec.ValidationError
     if kind is Secret:
         return Secret(text)
-    if "\x00" in text or "\n" in text or "\r" in text:
-        raise msgspec.ValidationError
     value = msgspec.convert(text.strip(), kind, strict=False)
     if isinstance(value, int) and kind is not bool and not text.strip().isdigit():
         # msgspec takes 1e1 for a whole number; people take it for a mistake.

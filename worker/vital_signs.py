@@ -1,7 +1,7 @@
 """Whether this process lives and is ready: what `/healthz` and `/readyz` answer.
 
-It lives while its main loop turns, and while it claims when there is something to claim. It is ready while Postgres
-answers. Redis, Kafka and the providers are not asked: without them it still works, or says so elsewhere.
+It lives while its main loop turns (of several, one of them), and while it claims when there is something to claim. It
+is ready while Postgres answers. Redis, Kafka and the providers are not asked: without them it still works, or says so.
 """
 
 import threading
@@ -17,8 +17,9 @@ IDLE_SECONDS = 60.0
 class VitalSigns:
     """Told by the process, asked by the server's thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, idle_seconds: float = IDLE_SECONDS) -> None:
         self._clock = clock
+        self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._turned_at = clock()
         self._worked_at = clock()
@@ -46,6 +47,6 @@ class VitalSigns:
             return f"the main loop has not turned for {still:.0f} s"
         with self._lock:
             idle = self._clock() - self._worked_at
-            if idle > IDLE_SECONDS and self.is_work_waiting():
+            if idle > self._idle_seconds and self.is_work_waiting():
                 return f"nothing was claimed for {idle:.0f} s, though jobs are due"
         return None

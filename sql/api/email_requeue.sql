@@ -10,6 +10,9 @@ BEGIN
     ELSIF NOT FOUND THEN
         RAISE EXCEPTION 'no job has the job_id "%"', $1
             USING ERRCODE = 'EM002', HINT = 'Give email_jobs.job_id, not id.';
+    ELSIF job.recipient_email LIKE '%@erased.invalid' THEN
+        RAISE EXCEPTION 'job "%" is of a person who was erased', $1
+            USING ERRCODE = 'EM003', HINT = 'There is no address any more to send it to.';
     ELSIF job.status = 'pending' THEN
         RAISE EXCEPTION 'job "%" is pending already, due %', $1, job.next_attempt_at
             USING ERRCODE = 'EM003', HINT = 'To send it sooner, set scheduled_at to now().';
@@ -38,7 +41,7 @@ LANGUAGE sql AS $$
     SELECT count(email_requeue(j.job_id))
     FROM (
         SELECT job_id FROM email_jobs
-        WHERE status = 'dead' AND updated_at >= $2 AND ($1 IS NULL OR email_jobs.type = $1)
+        WHERE status = 'dead' AND recipient_email NOT LIKE '%@erased.invalid' AND updated_at >= $2 AND ($1 IS NULL OR email_jobs.type = $1)
         FOR UPDATE SKIP LOCKED
     ) AS j
 $$;

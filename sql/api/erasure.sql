@@ -6,7 +6,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     given CONSTANT text := btrim($1);
     -- As a whole word, however it is written.
-    mentioned CONSTANT text := '(?<![A-Za-z0-9._%+-])' || regexp_replace(given, '([^A-Za-z0-9@_ -])', '\\\1', 'g')
+    mentioned CONSTANT text := '((?<![A-Za-z0-9._%+-])|(?<=\\[bfnrt]))' || regexp_replace(given, '([^A-Za-z0-9@_ -])', '\\\1', 'g')
         || '(?![A-Za-z0-9-]|\.[A-Za-z0-9])';
     normal CONSTANT text := email_normal_address(given);
     nobody CONSTANT text := email_erased_address(given);
@@ -81,14 +81,17 @@ BEGIN
     what := 'rejects without their message now';
     UPDATE email_rejects AS r
     SET raw = convert_to('erased ' || r.id, 'UTF8'), error = regexp_replace(r.error, mentioned, 'erased', 'gi')
-    WHERE encode(r.raw, 'escape') ~* mentioned;
+    WHERE encode(r.raw, 'escape') ~* mentioned OR position(convert_to(given, 'UTF8') IN r.raw) > 0;
     GET DIAGNOSTICS how_many = ROW_COUNT;
     RETURN NEXT;
 
     what := 'suppressions, kept under a hash';
     INSERT INTO email_suppressions AS s (address, scope, reason, created_at, expires_at)
     SELECT nobody, s.scope, s.reason, s.created_at, s.expires_at FROM email_suppressions AS s WHERE s.address = normal
-    ON CONFLICT (address, scope, reason) DO NOTHING;
+    ON CONFLICT (address, scope, reason) DO UPDATE
+    -- The one that lasts longer stays; null is for good.
+    SET expires_at = CASE WHEN s.expires_at > excluded.expires_at THEN s.expires_at ELSE excluded.expires_at END
+    WHERE s.expires_at IS NOT NULL;
     DELETE FROM email_suppressions AS s WHERE s.address = normal;
     GET DIAGNOSTICS how_many = ROW_COUNT;
     IF how_many > 0 THEN

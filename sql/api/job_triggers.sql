@@ -97,6 +97,12 @@ COMMENT ON FUNCTION email_wake(email_queue) IS 'Wakes the idle worker of a queue
 CREATE OR REPLACE FUNCTION email_jobs_wake() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
+    -- Purged while this insert waited for that: the look before it could not see the key yet.
+    DELETE FROM email_jobs AS j
+    USING new_jobs AS n
+    WHERE
+        j.id = n.id
+        AND EXISTS (SELECT FROM email_job_keys AS k WHERE k.key = sha256(convert_to(n.job_id, 'UTF8')));
     PERFORM email_wake(came.queue) FROM (SELECT DISTINCT queue FROM new_jobs) AS came;
     RETURN NULL;
 END $$;

@@ -3,13 +3,14 @@
 CREATE OR REPLACE FUNCTION email_purge(
     days integer, most integer DEFAULT 1000, published_only boolean DEFAULT false
 ) RETURNS integer
-LANGUAGE plpgsql AS $$
+-- Workers plan without bitmaps, which these need: what is old is found by BRIN indexes.
+LANGUAGE plpgsql SET enable_bitmapscan = on SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     gone integer;
     -- By an index on created_at nothing younger than this is looked at.
     shortest integer;
 BEGIN
-    SELECT min(coalesce(t.retention_days, $1)) INTO shortest FROM email_types AS t WHERE coalesce(t.retention_days, $1) > 0;
+    SELECT least(min(t.retention_days), nullif($1, 0)) INTO shortest FROM email_types AS t WHERE t.retention_days > 0;
     IF shortest IS NULL THEN
         RETURN 0;
     END IF;
@@ -18,7 +19,7 @@ BEGIN
     WITH going AS (
         SELECT j.id, j.seq, j.job_id, j.type, j.status, j.campaign_id, j.created_at
         FROM email_jobs AS j
-        JOIN email_types AS t ON t.type = j.type
+        LEFT JOIN email_types AS t ON t.type = j.type
         WHERE
             j.status IN ('sent', 'dead', 'cancelled', 'suppressed', 'expired')
             AND coalesce(t.retention_days, $1) > 0
@@ -60,7 +61,7 @@ COMMENT ON FUNCTION email_purge(integer, integer, boolean) IS
 SELECT email_purge(90);';
 
 CREATE OR REPLACE FUNCTION email_purge_keys(days integer, most integer DEFAULT 10000) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_bitmapscan = on SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     gone integer;
 BEGIN
@@ -79,7 +80,7 @@ COMMENT ON FUNCTION email_purge_keys(integer, integer) IS
 SELECT email_purge_keys(30);';
 
 CREATE OR REPLACE FUNCTION email_purge_rejects(days integer, most integer DEFAULT 1000) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_bitmapscan = on SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     gone integer;
 BEGIN

@@ -21,7 +21,7 @@ CREATE INDEX email_tracking_occurred ON email_tracking USING brin (occurred_at);
 CREATE INDEX email_tracking_feedback ON email_tracking (occurred_at) WHERE event_type >= 'delivered';
 
 -- Retention: what is purged stays in the books, and its job_id is still known.
-ALTER TABLE email_types ADD COLUMN retention_days integer CHECK (retention_days >= 0);
+ALTER TABLE email_types ADD COLUMN retention_days integer CHECK (retention_days BETWEEN 0 AND 36500);
 
 COMMENT ON COLUMN email_types.retention_days IS 'How long finished jobs of this type are kept; null: RETENTION_DAYS, 0: for ever.';
 

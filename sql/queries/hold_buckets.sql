@@ -1,8 +1,5 @@
--- hold_buckets: lock buckets, always in the same order, and read them and the clock; new ones are full.
-INSERT INTO email_buckets AS held (bucket)
-SELECT asked.bucket FROM unnest(%(buckets)s::text[]) AS asked (bucket) ORDER BY asked.bucket
-ON CONFLICT (bucket) DO UPDATE SET used = held.used
-RETURNING
+-- hold_buckets: lock buckets, always in the same order, and read them and the clock.
+SELECT
     bucket,
     used,
     transactional_line,
@@ -12,3 +9,7 @@ RETURNING
     slowness,
     slowed_at,
     extract(EPOCH FROM clock_timestamp())::double precision AS now
+FROM email_buckets
+WHERE bucket = any(%(buckets)s::text[])
+ORDER BY bucket
+FOR UPDATE

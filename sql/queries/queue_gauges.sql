@@ -11,16 +11,13 @@ waiting AS (
     SELECT
         level.queue,
         sum(pending.jobs)::double precision AS pending,
+        bool_or(pending.jobs = 100000) AS is_more,
         sum(due.jobs)::double precision AS due,
         max(due.age) AS oldest
     FROM level
     CROSS JOIN
         LATERAL (
-            SELECT
-                CASE
-                    WHEN count(*) < 100000 THEN count(*)
-                    ELSE greatest(100000, (SELECT reltuples FROM pg_class WHERE oid = 'email_jobs_due'::regclass))
-                END AS jobs
+            SELECT count(*) AS jobs
             FROM (
                 SELECT 1
                 FROM email_jobs AS job
@@ -62,7 +59,15 @@ SELECT
     'depth' AS gauge,
     queue::text AS first,
     'pending' AS second,
-    pending AS value
+    CASE
+        WHEN is_more
+            THEN greatest(
+                pending,
+                pending / sum(pending) OVER ()
+                * (SELECT reltuples FROM pg_class WHERE oid = 'email_jobs_due'::regclass)
+            )
+        ELSE pending
+    END AS value
 FROM waiting
 UNION ALL
 SELECT

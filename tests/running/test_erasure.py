@@ -1,5 +1,6 @@
 """Erasing one person: nothing of them is left where we can reach, counts stay, and nobody writes to them again."""
 
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
@@ -122,3 +123,40 @@ def test_the_command_reaches_redis_too(
     client.delete(limits_redis.dead_letters)
     client.close()
     assert command("erase", "nonsense", "--yes", **environment).status == 1
+
+
+@pytest.mark.parametrize("given", ["", " ", "a", "example.com", "ann@", "@example.com", "a b@example.com"])
+def test_what_is_no_address_erases_nothing(known: Connection, given: str) -> None:
+    """Not even by SQL: the rest would be somebody else's."""
+    before = everything(known)
+    with pytest.raises(psycopg.Error, match="is not an address"):
+        known.execute("SELECT email_erase(%s)", (given,))
+    assert everything(known) == before
+
+
+def test_an_address_behind_a_line_break_is_found(known: Connection) -> None:
+    """In JSON a line break is a letter; a longer address that ends like it is somebody else's."""
+    reason = "550-no\nann.smith@example.com, and nann.smith@example.com"
+    known.execute("UPDATE email_tracking SET event_data = jsonb_build_object('reason', %s::text)", (reason,))
+    known.execute("SELECT email_erase(%s)", (ADDRESS,))
+    (reason,) = set(column(known, "SELECT event_data ->> 'reason' FROM email_tracking WHERE event_type = 'sent'"))
+    assert reason == "550-no\nerased, and nann.smith@example.com"
+
+
+def test_an_erased_job_is_not_sent_again(known: Connection) -> None:
+    """There is nobody to send it to."""
+    known.execute("SELECT email_erase(%s)", (ADDRESS,))
+    with pytest.raises(psycopg.Error, match="of a person who was erased"):
+        known.execute("SELECT email_requeue('sent')")
+    known.execute("UPDATE email_jobs SET status = 'dead' WHERE job_id = 'sent'")
+    assert value(known, "SELECT email_requeue_dead()") == 0
+
+
+def test_an_erased_suppression_lasts_as_long_as_the_longest_and_can_be_lifted(known: Connection) -> None:
+    """Erased twice, the second time for good; email_unsuppress() finds the hash."""
+    known.execute("UPDATE email_suppressions SET expires_at = now() + interval '1 hour'")
+    known.execute("SELECT email_erase(%s)", (ADDRESS,))
+    known.execute("SELECT email_suppress(%s, 'complaint')", (ADDRESS,))
+    known.execute("SELECT email_erase(%s)", (ADDRESS,))
+    assert column(known, "SELECT expires_at FROM email_suppressions") == [None]
+    assert value(known, "SELECT email_unsuppress(%s)", ADDRESS) == 1

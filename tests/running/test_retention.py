@@ -1,5 +1,6 @@
 """Purging: what goes, what stays, that the books still balance, and that a purged job never comes again."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,23 @@ def test_purging_disturbs_no_claim(database: Database, db: Connection, tmp_path:
         mails = [entry.job_id for entry in sink.ledger()]
     assert (len(mails), len(set(mails))) == (500, 500)
     assert value(db, "SELECT count(*) FROM email_jobs WHERE job_id LIKE 'old%%'") == 0
+
+
+def test_a_job_that_comes_while_it_is_purged_is_no_new_one(old_jobs: Connection, database: Database) -> None:
+    """The insert waits for the purge, and could not see its key before."""
+    with database.connect() as purging, database.connect() as inserting:
+        purging.autocommit = False
+        purging.execute("SELECT email_purge(90)")
+        late = threading.Thread(target=insert_job, args=(inserting, "j-1"))
+        late.start()
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO%%'"
+        eventually(lambda: value(old_jobs, waits), "the insert waits")
+        purging.commit()
+        late.join()
+    assert rows(old_jobs, "SELECT 1 FROM email_jobs WHERE job_id = 'j-1'") == []
+
+
+def test_jobs_of_a_type_that_is_gone_are_purged_too(old_jobs: Connection) -> None:
+    """By the setting alone."""
+    old_jobs.execute("DELETE FROM email_types WHERE type = 'booking-confirmation'")
+    assert value(old_jobs, "SELECT email_purge(90)") == 10
