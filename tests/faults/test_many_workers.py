@@ -20,16 +20,18 @@ BATCH_SIZE = 20
 def test_eight_workers_deliver_each_mail_exactly_once(database: Database, db: scene.Db, tmp_path: Path) -> None:
     """Eight workers at one queue send each of 5,000 mails once, and none holds more connections than it may."""
     scene.small_templates(db)
-    scene.enqueue(db, 5_000)
     most: Counter[str] = Counter()
     with Sink(ledger=tmp_path / "ledger", reply_delay=0.01) as sink, ExitStack() as stack:
         fleet = scene.Fleet(database, stack, SMTP_PORT=sink.port, WORKER_CONCURRENCY=SLOTS, EMAIL_JOB_CONCURRENCY=2)
-        names = [fleet.start()[0] for _ in range(WORKERS)]
+        workers = dict(fleet.start() for _ in range(WORKERS))
+        # Only then: on a slow machine the first ones would be done before the last one has begun.
+        eventually(lambda: all("started" in worker.log_text() for worker in workers.values()), "all have begun", 90)
+        scene.enqueue(db, 5_000)
         eventually(lambda: _note_sessions(db, most) and scene.statuses(db) == {"sent": 5_000}, "all are sent", 90)
         ledger = sink.ledger()
     assert {job.taken for job in scene.fates(db, ledger)} == {1}
-    workers = db.execute("SELECT worker, count(*) FROM email_attempts GROUP BY worker").fetchall()
-    assert {name for name, _ in workers} == set(names), f"not all had work: {workers}"
+    shares = db.execute("SELECT worker, count(*) FROM email_attempts GROUP BY worker").fetchall()
+    assert {name for name, _ in shares} == set(workers), f"not all had work: {shares}"
     assert max(most.values()) <= SLOTS + OTHER_CONNECTIONS, most
     scene.books_balance(db)
 

@@ -98,21 +98,33 @@ def test_a_worker_stopped_while_it_defers_a_task_does_not_stop_the_others(
         scene.nothing_pending(db)
         defers = "application_name = %s AND query LIKE '%%procrastinate_defer%%' AND"
         who = f"email-worker tasks {name}"
-        with database.connect() as blocker, blocker.transaction(force_rollback=True):
+        with database.connect() as blocker:
+            blocker.autocommit = False
             # Its deferring statement waits for this one's end, so it can be stopped before it commits.
-            blocker.execute(
-                "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args)"
-                " VALUES ('email', 'email:deliver', 'deliver:transactional', '{\"queue\": \"transactional\"}')"
-            )
+            eventually(lambda: _takes_the_lock(blocker), "no deliver task waits just now")
             waits = f"SELECT count(*) FROM pg_stat_activity WHERE {defers} wait_event_type = 'Lock'"
             eventually(lambda: scene.count(db, waits, who) > 0, "the worker defers a task")
             sleeper.process.send_signal(signal.SIGSTOP)
+            blocker.rollback()
         idle = f"SELECT count(*) FROM pg_stat_activity WHERE {defers} state = 'idle in transaction'"
         eventually(lambda: scene.count(db, idle, who) > 0, "the worker is stopped inside its transaction")
         fleet.start()
         scene.enqueue(db, 30, prefix="later")
         scene.nothing_pending(db, 45)
     assert scene.statuses(db) == {"sent": 33}
+
+
+def _takes_the_lock(blocker: scene.Db) -> bool:
+    """Insert a deliver task without committing it; one that is there already is picked up soon."""
+    try:
+        blocker.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args)"
+            " VALUES ('email', 'email:deliver', 'deliver:transactional', '{\"queue\": \"transactional\"}')"
+        )
+    except psycopg.errors.UniqueViolation:
+        blocker.rollback()
+        return False
+    return True
 
 
 def _claims(db: scene.Db, worker: str) -> int:
