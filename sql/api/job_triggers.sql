@@ -94,15 +94,28 @@ END $$;
 
 COMMENT ON FUNCTION email_wake(email_queue) IS 'Wakes the idle worker of a queue, if there is one. Called by triggers.';
 
-CREATE OR REPLACE FUNCTION email_jobs_wake() RETURNS trigger
-LANGUAGE plpgsql AS $$
+-- Purged while the insert waited for that: the look before it could not see the key yet. With the owner's rights, because
+-- a producer may insert and nothing else.
+CREATE OR REPLACE FUNCTION email_jobs_purged() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    -- Purged while this insert waited for that: the look before it could not see the key yet.
     DELETE FROM email_jobs AS j
     USING new_jobs AS n
     WHERE
         j.id = n.id
         AND EXISTS (SELECT FROM email_job_keys AS k WHERE k.key = sha256(convert_to(n.job_id, 'UTF8')));
+    RETURN NULL;
+END $$;
+
+COMMENT ON FUNCTION email_jobs_purged() IS 'Trigger: a job that was purged while it arrived again is no new one.';
+
+CREATE OR REPLACE TRIGGER email_jobs_purged AFTER INSERT ON email_jobs
+REFERENCING NEW TABLE AS new_jobs
+FOR EACH STATEMENT EXECUTE FUNCTION email_jobs_purged();
+
+CREATE OR REPLACE FUNCTION email_jobs_wake() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
     PERFORM email_wake(came.queue) FROM (SELECT DISTINCT queue FROM new_jobs) AS came;
     RETURN NULL;
 END $$;
