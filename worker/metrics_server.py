@@ -1,12 +1,13 @@
 """The one HTTP that there is: `/metrics`, `/healthz` and `/readyz`, on METRICS_PORT or the next free one of its range.
 
-Served by threads of its own, so that it answers however busy the loop is. An answer of 503 has the reason as its body.
+Served by threads of its own, so that it answers however busy the loop is. There are a few, from the start on: a thread
+that is begun while a greedy template has used up the memory of its render would never run. An answer of 503 has the
+reason as its body.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -20,13 +21,15 @@ from worker.vital_signs import VitalSigns
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+THREADS = 3
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 
 log = structlog.get_logger(__name__)
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class _Server(WSGIServer):
+    # How soon a thread notices that the server ends.
+    timeout = 0.2
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Somebody who hangs up, or says nothing, is nothing to tell of."""
@@ -49,14 +52,23 @@ def serve_metrics(settings: Settings, signs: VitalSigns) -> Iterator[int]:
         return
     metrics.tell_version()
     with _bound(settings, _application(signs)) as server:
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-        thread.start()
+        ended = threading.Event()
+        for _ in range(THREADS):
+            threading.Thread(target=_serve, args=(server, ended), name="metrics", daemon=True).start()
         log.info("metrics", port=server.server_port)
         try:
             yield server.server_port
         finally:
-            server.shutdown()
-            thread.join()
+            ended.set()
+
+
+def _serve(server: WSGIServer, ended: threading.Event) -> None:
+    while not ended.is_set():
+        try:
+            server.handle_request()
+        except (OSError, ValueError):
+            # The socket was closed, at the end.
+            return
 
 
 def _bound(settings: Settings, application: "Callable[..., Iterable[bytes]]") -> WSGIServer:

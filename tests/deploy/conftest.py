@@ -63,7 +63,7 @@ class Prometheus:
         return result
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Debian's Prometheus with our rules, and all metrics in it."""
     if PROGRAM is None:

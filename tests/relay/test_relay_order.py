@@ -217,6 +217,7 @@ def test_a_settle_that_waited_for_its_claim_writes_behind_what_it_waited_for(
             "providers": ["smtp"],
             "message_ids": ["m"],
             "errors": [None],
+            "turns": [None],
         }
         early.execute(query("settle_jobs"), columns)
         early.commit()
