@@ -3,6 +3,7 @@
 import signal
 import socket
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from lab.postgres import PostgresServer
 from lab.sink_process import Sink
@@ -88,6 +89,8 @@ def test_a_stopped_process_does_not_answer_as_if_it_lived(database: Database, si
     with running_worker(database.environment(SMTP_PORT=sink.port, METRICS_PORT=FIRST_PORT)) as worker:
         port = port_of(worker)
         worker.process.send_signal(signal.SIGSTOP)
+        state = Path(f"/proc/{worker.process.pid}/stat")
+        eventually(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it stands still")
         with socket.create_connection(("127.0.0.1", port), timeout=1) as line:
             line.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             line.settimeout(1)
