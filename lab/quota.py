@@ -6,13 +6,13 @@ alone. Postgres and the sink have the rest of the machine. Linux, and root, who 
 
 import argparse
 import statistics
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.bench.measure import start_seconds
 from lab.bench.meters import machine
-from lab.bench.scene import PROCRASTINATE, UVLOOP, Scene, drain, scene, workers
+from lab.bench.scene import PROCRASTINATE, UVLOOP, Scene, drain, scene
 
 PERIOD_MICROSECONDS = 100_000
 NAME = "email-worker-quota"
@@ -42,23 +42,11 @@ def within(group: Path, command: tuple[str, ...]) -> tuple[str, ...]:
     return ("sh", "-c", f'echo $$ > {group}; exec "$@"', "sh", *command)
 
 
-def seconds_to_first_mail(where: Scene, command: tuple[str, ...]) -> float:
-    """From the process's start to its first mail."""
-    where.fresh_database()
-    where.fill(1)
-    before = where.sink.counts().accepted
-    began = time.monotonic()
-    with workers(where, command):
-        while where.sink.counts().accepted == before:
-            time.sleep(0.01)
-        return time.monotonic() - began
-
-
-def measure(where: Scene, command: tuple[str, ...], mails: int, runs: int) -> str:
+def describe(where: Scene, command: tuple[str, ...], mails: int, runs: int) -> str:
     """A line of the table."""
     starts, rates, cores, megabytes = [], [], [], []
     for _ in range(runs):
-        starts.append(seconds_to_first_mail(where, command))
+        starts += start_seconds(where, 1, command)
         where.fresh_database()
         where.fill(mails)
         where.settle_down()
@@ -85,7 +73,7 @@ def main() -> None:
         # As deployed: figures are kept and served.
         where.environment["METRICS_PORT"] = "9464"
         for name, command in (("procrastinate worker", PROCRASTINATE), ("email-worker worker", UVLOOP)):
-            print(f"{name:21} {measure(where, within(group, command), given.mails, given.runs)}", flush=True)
+            print(f"{name:21} {describe(where, within(group, command), given.mails, given.runs)}", flush=True)
 
 
 if __name__ == "__main__":

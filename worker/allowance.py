@@ -50,13 +50,13 @@ async def open_allowance(limits: RateLimits, queue: Queue, most: int) -> "AsyncI
     try:
         yield allowance
     finally:
-        await allowance.end(allowance.reached)
+        await allowance.end()
 
 
 class Allowance:
     """What one claim may send: its tokens of the default provider, and its way past the other limits.
 
-    Remembers what each mail was charged: it pays once in a claim, and what never reached anybody is given back.
+    Remembers what each mail was charged for its recipient and for ceilings, until it is known whether anybody has it.
     """
 
     def __init__(
@@ -93,9 +93,9 @@ class Allowance:
         self.tokens = needed
         await self._limits.ask([self._give(self._limit, surplus)])
 
-    async def end(self, reached: Collection[int]) -> None:
+    async def end(self) -> None:
         """Give back what is left, or take what is owed; and the charges of mails that reached nobody."""
-        back = [limit for seq, limits in self._charged.items() if seq not in reached for limit in limits]
+        back = [limit for seq, limits in self._charged.items() if seq not in self.reached for limit in limits]
         self._charged.clear()
         await self._limits.count([self._give(limit, 1) for limit in back if not limit.interval])
         asks = [self._give(limit, 1) for limit in back if limit.interval]

@@ -36,7 +36,7 @@ MOST_ROUNDS = 3
 # Rendering ends after this share of the deadline, however endless the templates; what is left waits for the next claim.
 RENDER_SHARE = 1 / 3
 # How often it is looked whether a pause is over.
-PAUSED_SECONDS = 0.5
+PAUSE_LOOK_SECONDS = 0.5
 # A claim walks over the due jobs of paused types; if that takes time, it looks less often.
 SLOW_LOOK_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 2.0
@@ -94,7 +94,7 @@ class Delivery:
     async def deliver_batch(self, connection: AsyncConnection[Any], queue: Queue) -> Delivered:
         """Deliver one batch of the jobs that are due. Raises ClaimLost, or psycopg's error if the settle fails."""
         if await self._is_paused(connection, queue):
-            return Delivered(0, 0, wait_seconds=PAUSED_SECONDS)
+            return Delivered(0, 0, wait_seconds=PAUSE_LOOK_SECONDS)
         async with open_allowance(self._limits, queue, self._batch_size) as allowance:
             if not allowance.tokens:
                 return Delivered(0, 0, wait_seconds=allowance.wait_seconds)

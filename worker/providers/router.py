@@ -133,11 +133,11 @@ class _Journey:
         if further and (left := [mail for mail in going if self._falls_back(mail)]):
             await self.offer(further, left)
         if held:
-            await self._hold(name, further, [(mail, held[mail.job.seq]) for mail in mails if mail.job.seq in held])
+            waiting = [(mail, held[mail.job.seq]) for mail in mails if mail.job.seq in held]
+            await self._hold(hand_over, further, waiting)
 
-    async def _hold(self, name: str, further: Chain, held: list[tuple[Mail, Held]]) -> None:
+    async def _hold(self, hand_over: HandOver, further: Chain, held: list[tuple[Mail, Held]]) -> None:
         """Later, at its turn; or by the next provider, where this one takes no more today."""
-        hand_over = self._hand_over(name)
         elsewhere = []
         for mail, why in held:
             mail.reason += f": {why.reason}"
