@@ -7,7 +7,7 @@ Owns the positions from which each priority's scan resumes, and the watch over a
 import asyncio
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -24,6 +24,9 @@ TRAIL_ROWS = 500
 FULL_SCAN_EVERY_SECONDS = 2.0
 # Full scans may take up to a twentieth of the time, however slow an old snapshot makes them.
 FULL_SCAN_SHARE = 20
+# A look that finds nothing among paused jobs need not pass them again; what commits later than this after it became due
+# waits for the next full scan.
+LATE_SECONDS = 5.0
 
 BEGINNING = ("-infinity", 0)
 
@@ -49,9 +52,12 @@ class _Trail:
             self._rows -= passed
 
     def fall_back(self, first: tuple[datetime, int]) -> None:
+        self.go_on_behind((first[0], first[1] - 1))
+
+    def go_on_behind(self, place: tuple[datetime, int] | None) -> None:
         self._claimed.clear()
         self._rows = 0
-        self.resume = (first[0], first[1] - 1)
+        self.resume = place
 
 
 class ClaimPositions:
@@ -59,6 +65,7 @@ class ClaimPositions:
 
     def __init__(self) -> None:
         self._trails = {priority: _Trail() for priority in Priority}
+        self._paused: frozenset[str] = frozenset()
         self._last_full_scan = float("-inf")
         self._last_duration = 0.0
 
@@ -102,6 +109,22 @@ class ClaimPositions:
                 trail.fall_back(first)
             trail.advance(len(group), last)
 
+    def begin_without(self, paused: frozenset[str]) -> None:
+        """Scan for all types but these; when they are others than before, from the beginning."""
+        if paused != self._paused:
+            self._paused = paused
+            for trail in self._trails.values():
+                trail.go_on_behind(None)
+
+    def found_nothing(self, paused: frozenset[str], until: datetime) -> None:
+        """Move on behind what a scan without these types has passed: all that was due by then."""
+        if paused != self._paused:
+            # Somebody scans for others by now, among what this scan has passed.
+            return
+        for trail in self._trails.values():
+            if trail.resume is None or trail.resume < (until, 0):
+                trail.go_on_behind((until, 0))
+
 
 def _position(job: Job) -> tuple[datetime, int]:
     return (cast(datetime, job.next_attempt_at), job.seq)
@@ -112,13 +135,15 @@ async def claim_jobs(
     queue: Queue,
     positions: ClaimPositions,
     batch_size: int,
-    paused: Collection[str] = (),
+    paused: frozenset[str] = frozenset(),
 ) -> list[Job]:
     """Begin a transaction that holds the locks of up to `batch_size` due jobs; none found leaves none open.
 
     Jobs of the types in `paused` stay where they are.
     """
     parameters = {"queue": queue, "batch_size": batch_size, "paused": array_literal(paused)}
+    positions.begin_without(paused)
+    began = time.monotonic()
     full = positions.full_scan_is_due(found_nothing=False)
     jobs = await _scan(connection, positions, parameters, full=full)
     if not jobs and not full and positions.full_scan_is_due(found_nothing=True):
@@ -126,7 +151,17 @@ async def claim_jobs(
     positions.claimed(jobs)
     if not jobs:
         await connection.execute(b"ROLLBACK")
+        if paused:
+            positions.found_nothing(paused, await _moment_ago(connection, time.monotonic() - began + LATE_SECONDS))
     return jobs
+
+
+async def _moment_ago(connection: AsyncConnection[Any], seconds: float) -> datetime:
+    """A moment by Postgres's clock, by which jobs are due."""
+    cursor = await connection.execute(query("moment_ago"), {"seconds": seconds})
+    row = await cursor.fetchone()
+    assert row is not None
+    return cast(datetime, row[0])
 
 
 async def _scan(

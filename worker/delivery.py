@@ -18,7 +18,7 @@ from worker.allowance import Allowance, cost_of, open_allowance
 from worker.audience import Audience
 from worker.batch import Batch, Passage, StopFlag
 from worker.catalog import Catalog
-from worker.claim import FULL_SCAN_SHARE, ClaimPositions, claim_jobs, watch_claim
+from worker.claim import ClaimPositions, claim_jobs, watch_claim
 from worker.compose import Sender
 from worker.errors import ClaimLost, JournalUnavailable
 from worker.job import Accepted, AttemptState, Job, Mail, NotSent, Queue, Resend, Settlement, Unknown
@@ -37,9 +37,6 @@ MOST_ROUNDS = 3
 RENDER_SHARE = 1 / 3
 # How often it is looked whether a pause is over.
 PAUSE_LOOK_SECONDS = 0.5
-# A claim walks over the due jobs of paused types; if that takes time, it looks less often.
-SLOW_LOOK_SECONDS = 0.01
-LONGEST_PAUSE_SECONDS = 2.0
 
 # Hears of what was committed; must not wait.
 Tell = Callable[[Sequence[Settlement]], None]
@@ -117,7 +114,10 @@ class Delivery:
         claimed_at = clock()
         await allowance.keep(len(jobs))
         if not jobs:
-            return Delivered(0, 0, wait_seconds=await self._found_nothing(connection, claimed_at - began))
+            if self._catalog.pauses.are_any:
+                # The end of a pause is a job that no claim would show.
+                await self._catalog.look_for_news(connection)
+            return Delivered(0, 0)
         metrics.batch_claimed(len(jobs), claimed_at - began)
         try:
             prepared = await prepare(
@@ -150,14 +150,6 @@ class Delivery:
         if self._tells_each_mail:
             log_mails(batch)
         return Delivered(len(jobs), len(batch.settlements), is_full=len(jobs) == most)
-
-    async def _found_nothing(self, connection: AsyncConnection[Any], seconds: float) -> float:
-        """How long to wait before the next look: longer than usual only behind many jobs that are paused."""
-        if self._catalog.pauses.are_any:
-            # The end of a pause is a job that no claim would show.
-            await self._catalog.look_for_news(connection)
-        is_slow = bool(self._catalog.pauses.types) and seconds > SLOW_LOOK_SECONDS
-        return min(LONGEST_PAUSE_SECONDS, FULL_SCAN_SHARE * seconds) if is_slow else 0.0
 
     async def _send(
         self,

@@ -25,9 +25,10 @@ async def take(
     count: int = 50,
     positions: ClaimPositions | None = None,
     queue: Queue = Queue.TRANSACTIONAL,
+    paused: frozenset[str] = frozenset(),
 ) -> list[str]:
     """Claim, and return the job ids in their order. The transaction stays open."""
-    jobs = await claim_jobs(connection, queue, positions or ClaimPositions(), count)
+    jobs = await claim_jobs(connection, queue, positions or ClaimPositions(), count, paused)
     return [job.job_id for job in jobs]
 
 

@@ -1,4 +1,4 @@
-"""Jobs that become visible behind the position from which a worker's scans resume."""
+"""Jobs that become visible, or are sent again, behind the position from which a worker's scans resume."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.integration.claims import claiming, finish, take, work_off
 from tests.integration.rows import Connection, insert_job, insert_jobs
 from tests.support import Database
 from worker import claim
-from worker.claim import ClaimPositions
+from worker.claim import BEGINNING, ClaimPositions
 
 
 @pytest.fixture
@@ -88,3 +88,44 @@ async def test_each_priority_has_its_own_position(
                 insert_jobs(db, 1000, "after")
                 assert len(await work_off(connection, positions)) == 1000
             assert await take(connection, 100, positions) == ["urgent"]
+
+
+PAUSED = frozenset({"booking-reminder"})
+
+
+async def test_paused_jobs_are_passed_once_and_are_there_when_the_pause_ends(
+    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scans resume behind them, so that others are found without walking over them; no full scan finds them again."""
+    allow_full_scans(monkeypatch, False)
+    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
+    positions = ClaimPositions()
+    paused = [f"paused-{n}" for n in range(20)]
+    for job_id in paused:
+        insert_job(db, job_id, type="booking-reminder", priority="high")
+    async with claiming(database) as connection:
+        assert await take(connection, 10, positions, paused=PAUSED) == []
+        insert_job(db, "other")
+        assert await take(connection, 10, positions, paused=PAUSED) == ["other"]
+        await finish(connection, ["other"])
+        begins = positions.parameters(full=False)["after_at"]
+        assert BEGINNING[0] not in str(begins)
+        assert await take(connection, 50, positions) == paused
+
+
+async def test_a_commit_that_is_late_among_paused_jobs_is_found_by_the_next_full_scan(
+    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It became due before a look that found nothing, and is found all the same."""
+    allow_full_scans(monkeypatch, False)
+    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
+    positions = ClaimPositions()
+    insert_job(db, "paused", type="booking-reminder", priority="high")
+    async with claiming(database) as connection:
+        with database.connect() as slow:
+            with slow.transaction():
+                insert_job(slow, "late")
+                assert await take(connection, 10, positions, paused=PAUSED) == []
+            assert await take(connection, 10, positions, paused=PAUSED) == []
+            allow_full_scans(monkeypatch, True)
+            assert await take(connection, 10, positions, paused=PAUSED) == ["late"]

@@ -131,6 +131,37 @@ def test_priorities_have_positions_of_their_own() -> None:
     assert [resumes(positions, priority) for priority in list(Priority)[:3]] == [None] * 3
 
 
+PAUSED = frozenset({"newsletter"})
+
+
+def test_a_look_among_paused_jobs_that_found_nothing_need_not_pass_them_again() -> None:
+    """Every priority's next scan begins where that look ended, and never before where it began already."""
+    positions = ClaimPositions()
+    positions.begin_without(PAUSED)
+    positions.claimed(jobs(range(1000)))
+    positions.claimed(jobs(range(1000, 1500)))
+    positions.found_nothing(PAUSED, place(500).at)
+    assert resumes(positions) == place(999)
+    assert resumes(positions, Priority.LOW) == Position(place(500).at, 0)
+    positions.found_nothing(PAUSED, place(2000).at)
+    assert resumes(positions) == Position(place(2000).at, 0)
+    positions.claimed(jobs(range(700, 701)))
+    assert resumes(positions) == Position(place(700).at, 699)
+
+
+def test_the_end_of_a_pause_shows_what_was_passed() -> None:
+    """Other types are paused now: scans begin at the beginning, also when a look for the old ones ends after that."""
+    positions = ClaimPositions()
+    positions.begin_without(PAUSED)
+    positions.found_nothing(PAUSED, place(500).at)
+    positions.begin_without(PAUSED)
+    assert resumes(positions) == Position(place(500).at, 0)
+    positions.begin_without(frozenset())
+    assert resumes(positions) is None
+    positions.found_nothing(PAUSED, place(600).at)
+    assert resumes(positions) is None
+
+
 def test_a_full_scan_begins_at_the_beginning() -> None:
     """It ignores the position and leaves it where it is."""
     positions = ClaimPositions()
