@@ -85,6 +85,8 @@ class ListRoad:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
+        # Before anything is taken.
+        self._storing.wait_for_postgres()
         # What was in hand when the last one was lost is looked for first.
         self._looked_around_at = float("-inf")
         with Heartbeat(self._settings, self._names.heartbeat()):

@@ -35,6 +35,10 @@ class Storing:
         self._kept = settings.redis_dead_letters_kept
         self.postgres = PatientConnection(settings, f"email-worker {source}", stop, signs)
 
+    def wait_for_postgres(self) -> None:
+        """Return when it is there. Raises SchemaMismatch unless it has this version's schema, and Stopped."""
+        self.postgres.until_it_works(lambda _: None)
+
     def store(self, messages: Sequence[Received]) -> Stored:
         """Store messages; returns when they are committed. Raises Stopped."""
         stored = Stored(Counter(), [])

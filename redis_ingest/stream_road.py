@@ -63,6 +63,7 @@ class StreamRoad:
 
     @contextmanager
     def _membership(self) -> Iterator[None]:
+        self._storing.wait_for_postgres()
         try:
             self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except redis.ResponseError as error:

@@ -21,9 +21,9 @@ from worker.db import POOL_SECONDS, check_room, check_session, connection_parame
 from worker.errors import DatabaseUnreachable, SettingsError
 from worker.log import configure_logging
 from worker.metrics_server import serve_metrics
-from worker.migrate import check_schema
 from worker.process import is_work_waiting, open_process
 from worker.providers.registry import signer_of
+from worker.schema import check_schema
 from worker.settings import Settings
 from worker.settings_loading import load_settings
 from worker.tasks import TASK_QUEUE, blueprint

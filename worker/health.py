@@ -15,12 +15,12 @@ import psycopg
 from worker.db import connect_once, failed_statement
 from worker.errors import EmailWorkerError
 from worker.kafka import client_config, describe_topic
-from worker.migrate import check_schema_now
 from worker.providers.calls import CalledProvider
 from worker.providers.http import HttpPool
 from worker.providers.registry import make_provider, sender_of, smtp_server
 from worker.providers.smtp_connect import connect
 from worker.redis_client import blocking_client
+from worker.schema import check_schema_now
 from worker.settings import Settings, provider_names
 
 ANSWER_SECONDS = 5.0

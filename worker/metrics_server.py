@@ -5,9 +5,11 @@ that is begun while a greedy template has used up the memory of its render would
 reason as its body.
 """
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -30,6 +32,16 @@ log = structlog.get_logger(__name__)
 class _Server(WSGIServer):
     # How soon a thread notices that the server ends.
     timeout = 0.2
+    # IPv4 comes to such a socket too, where the system lets it.
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        """Listen on all addresses of this machine, of both kinds, and do not ask the DNS for its name."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", self.server_address[1]
+        self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Somebody who hangs up, or says nothing, is nothing to tell of."""

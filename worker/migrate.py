@@ -1,4 +1,4 @@
-"""Bringing a database to this version's schema, and telling whether it is there.
+"""Bringing a database to this version's schema.
 
 `sql/migrations/` is applied in order, each file once, in its own transaction; `sql/api/` (functions, views, triggers)
 is replaced whole when one of its files changed. procrastinate's own schema comes first, by its own migrations. Ten
@@ -12,24 +12,14 @@ from typing import Any
 
 import psycopg
 from procrastinate.schema import SchemaManager
-from psycopg import AsyncConnection
 
 from worker.db import SQL_FOLDER, query
 from worker.errors import DatabaseError, SchemaMismatch
+from worker.schema import API, Record, has_table, migration_files, read_record, refuse_newer
 
-API = "api"
 # A table that is busy for longer than this should be migrated at another time. No other migrate is waited for any
 # longer: it may have died, and left its session and its lock behind.
 LOCK_TIMEOUT = b"SET lock_timeout = '30s'"
-
-Record = dict[str, str]
-
-_NO_SCHEMA = "the database has no schema yet. Run: email-worker migrate"
-
-
-def migration_files() -> list[Path]:
-    """Our migrations, oldest first."""
-    return sorted((SQL_FOLDER / "migrations").glob("*.sql"))
 
 
 def api_files() -> list[Path]:
@@ -47,8 +37,8 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
     connection.execute(LOCK_TIMEOUT)
     _lock(connection)
     connection.execute(query("create_schema_record"))
-    record: Record = dict(connection.execute(query("read_schema_record")).fetchall())
-    _refuse_newer(record)
+    record = read_record(connection)
+    refuse_newer(record)
     applied = _apply_procrastinate(connection, record)
     for file in migration_files():
         if file.name not in record:
@@ -83,8 +73,8 @@ def _apply_procrastinate(connection: psycopg.Connection[Any], record: Record) ->
     names = [(f"procrastinate/{file.name}", _checksum([file])) for file in files]
     if not any(name in record for name, _ in names):
         # Never recorded: either not there, or put there by procrastinate's own command, which is then up to date.
-        row = connection.execute(query("find_table"), {"name": "procrastinate_jobs"}).fetchone()
-        schema = b"" if row == (True,) else SchemaManager.get_schema().encode()
+        is_there = has_table(connection, "procrastinate_jobs")
+        schema = b"" if is_there else SchemaManager.get_schema().encode()
         _apply(connection, names, schema)
         return ["procrastinate's schema"] if schema else []
     applied = []
@@ -108,38 +98,3 @@ def _checksum(files: Iterable[Path]) -> str:
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _refuse_newer(record: Record) -> None:
-    known = {file.name for file in migration_files()}
-    newer = sorted(name for name in record if name[:4].isdigit() and name not in known)
-    if newer:
-        raise SchemaMismatch(
-            f"the database has migrations that this version does not know ({', '.join(newer)}): "
-            "a newer version has migrated it. Run that version, or a newer one."
-        )
-
-
-async def check_schema(connection: AsyncConnection[Any]) -> None:
-    """Raise SchemaMismatch unless the database has exactly this version's migrations."""
-    cursor = await connection.execute(query("find_table"), {"name": "email_schema"})
-    if await cursor.fetchone() != (True,):
-        raise SchemaMismatch(_NO_SCHEMA)
-    cursor = await connection.execute(query("read_schema_record"))
-    _refuse_older(dict(await cursor.fetchall()))
-
-
-def check_schema_now(connection: psycopg.Connection[Any]) -> None:
-    """The same, for a command line."""
-    if connection.execute(query("find_table"), {"name": "email_schema"}).fetchone() != (True,):
-        raise SchemaMismatch(_NO_SCHEMA)
-    _refuse_older(dict(connection.execute(query("read_schema_record")).fetchall()))
-
-
-def _refuse_older(record: Record) -> None:
-    _refuse_newer(record)
-    missing = [file.name for file in migration_files() if file.name not in record]
-    if missing or API not in record:
-        raise SchemaMismatch(
-            f"the database lacks {', '.join(missing) or 'functions and views'}. Run: email-worker migrate"
-        )

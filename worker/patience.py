@@ -16,6 +16,7 @@ from psycopg import Connection
 
 from worker.db import connect_once
 from worker.errors import DatabaseUnreachable
+from worker.schema import check_schema_now
 from worker.settings import Settings
 from worker.vital_signs import VitalSigns
 
@@ -34,7 +35,7 @@ class Stopped(Exception):
 
 
 class PatientConnection:
-    """Used by one thread; `hang_up` is for another."""
+    """Used by one thread; `hang_up` is for another. The first connection must find this version's schema."""
 
     def __init__(self, settings: Settings, application: str, stop: threading.Event, signs: VitalSigns) -> None:
         self._settings = settings
@@ -44,9 +45,10 @@ class PatientConnection:
         self._trouble: str | None = None
         signs.checks.append(lambda: self._trouble)
         self._connection: Connection[Any] | None = None
+        self._is_ours = False
 
     def until_it_works(self, work: Callable[[Connection[Any]], T]) -> T:
-        """What `work` returns, once Postgres lets it. Raises Stopped, and what is not Postgres's absence."""
+        """What `work` returns, once Postgres lets it. Raises Stopped, SchemaMismatch, and what else is not absence."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             self._signs.turned()
@@ -80,4 +82,8 @@ class PatientConnection:
     def _connected(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = connect_once(self._settings, self._application)
+        if not self._is_ours:
+            # Only at the start, as a worker does: who runs already may finish beside a newer version.
+            check_schema_now(self._connection)
+            self._is_ours = True
         return self._connection

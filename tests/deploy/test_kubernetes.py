@@ -132,7 +132,8 @@ def test_probes_ask_where_the_process_serves(base: list[Manifest]) -> None:
 
 
 def test_a_worker_has_time_to_end(base: list[Manifest]) -> None:
-    """Longer than its slowest shutdown."""
+    """Longer than its slowest shutdown; and it hears SIGTERM from its first moment on, which a number 1 does not."""
+    assert all(pod["shareProcessNamespace"] is True for pod in pods(base).values())
     assert pods(base)["email-worker"]["terminationGracePeriodSeconds"] > SHUTDOWN_SECONDS
 
 

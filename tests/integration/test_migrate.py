@@ -13,7 +13,8 @@ from tests.support import Database
 from worker import migrate as migration
 from worker.db import query
 from worker.errors import EmailWorkerError
-from worker.migrate import migrate, migration_files, procrastinate_files
+from worker.migrate import migrate, procrastinate_files
+from worker.schema import migration_files
 
 MIGRATE = ("-m", "worker.cli", "migrate")
 API = "functions, views and triggers"

@@ -109,6 +109,21 @@ def test_it_can_be_started_while_postgres_is_away(frail_road: scene.Road, frail_
     assert _stayed_in_the_group(ingestor), ingestor.log_text()
 
 
+def test_a_database_of_a_newer_version_is_one_line(road: scene.Road) -> None:
+    """An ingestor that does not know the schema ends with what to do, and has stored nothing."""
+    road.db.execute("INSERT INTO email_schema (name, checksum) VALUES ('9999_of_tomorrow.sql', '')")
+    road.produce([scene.message("waits")])
+    ingestor = road.start()
+    assert ingestor.process.wait(30) == 1
+    said = [line for line in ingestor.log_text().splitlines() if line.startswith("kafka_ingest: ")]
+    assert len(said) == 1
+    assert said[0].endswith("Run that version, or a newer one.")
+    assert road.jobs() == set()
+    road.db.execute("DELETE FROM email_schema WHERE name = '9999_of_tomorrow.sql'")
+    road.start()
+    road.wait_for_jobs("waits")
+
+
 def test_postgres_is_frozen_for_a_while(frail_road: scene.Road, frail_postgres: PostgresServer) -> None:
     """A server that keeps its connections and does not answer costs the member neither its place nor a message."""
     road = frail_road

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import LiteralString
 
 import pytest
 
@@ -163,17 +164,31 @@ def test_a_taker_can_be_stopped_while_postgres_is_frozen(frail_site: Site, frail
     assert frail_site.keys() == []
 
 
-def test_a_database_without_a_schema_is_one_line(site: Site, db: Connection) -> None:
-    """The taker ends with what to do, and the message stays for the next one."""
-    db.execute("ALTER TABLE email_jobs RENAME TO not_yet")
+NO_SCHEMA = "ALTER TABLE email_schema RENAME TO not_yet", "ALTER TABLE not_yet RENAME TO email_schema"
+TOO_NEW = (
+    "INSERT INTO email_schema (name, checksum) VALUES ('9999_of_tomorrow.sql', '')",
+    "DELETE FROM email_schema WHERE name = '9999_of_tomorrow.sql'",
+)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "words"),
+    [(*NO_SCHEMA, "Run: email-worker migrate"), (*TOO_NEW, "Run that version, or a newer one.")],
+)
+def test_a_database_with_another_schema_is_one_line(
+    site: Site, db: Connection, spoil: LiteralString, mend: LiteralString, words: str
+) -> None:
+    """The taker ends with what to do before it takes anything, and the message stays for the next one."""
+    db.execute(spoil)
     site.push(message("waits"))
     with site.taker() as taker:
         assert taker.process.wait(30) == 1
         text = taker.log_text()
     said = [line for line in text.splitlines() if line.startswith("redis_ingest: ")]
     assert len(said) == 1
-    assert said[0].endswith("Run: email-worker migrate")
+    assert said[0].endswith(words)
     assert "Traceback" not in text
-    db.execute("ALTER TABLE not_yet RENAME TO email_jobs")
+    assert site.in_hand() == []
+    db.execute(mend)
     with site.taker():
         eventually(lambda: job_ids(db) == ["waits"], "the next taker has it")

@@ -1,5 +1,6 @@
 """Metrics of real processes during a real run, held against what the database says."""
 
+import socket
 from pathlib import Path
 
 from lab.sink_process import Sink
@@ -10,6 +11,17 @@ from worker.db import query
 
 NEWS = {"type": "newsletter", "template": "newsletter", "subject": "s", "content": "c"}
 FIRST_PORT = 19_464
+
+
+def test_it_listens_for_both_kinds_of_addresses(database: Database, sink: Sink) -> None:
+    """A cluster may have IPv6 alone: probes and scrapes come to the same port by either."""
+    with running_worker(database.environment(SMTP_PORT=sink.port, METRICS_PORT=FIRST_PORT)) as worker:
+        port = port_of(worker)
+        hosts = ["127.0.0.1", "::1"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
+        for host in hosts:
+            with socket.create_connection((host, port), timeout=10) as line:
+                line.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                assert b" 200 OK" in line.recv(4096)
 
 
 def test_counters_agree_with_the_database(database: Database, db: Connection, tmp_path: Path) -> None:
