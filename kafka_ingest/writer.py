@@ -13,7 +13,7 @@ from psycopg import Connection
 from kafka_ingest import offsets
 from kafka_ingest.offsets import Topic
 from worker.errors import BadMessage
-from worker.intake import Received, Rejected, count_results, rejected, store
+from worker.intake import Received, Rejected, count_results, rejects_of, store
 from worker.message import JobRow
 from worker.patience import PatientConnection
 from worker.settings import Settings
@@ -105,7 +105,7 @@ def write(connection: Connection[Any], batch: Batch) -> Written:
             if partition not in stale and next_offset > held[partition].next_offset
         }
         offsets.advance(connection, batch.topic, moved)
-    return Written(count_results(verdicts), rejected(received, verdicts), moved, stale)
+    return Written(count_results(verdicts), rejects_of(received, verdicts), moved, stale)
 
 
 def _position(topic: Topic, item: Item) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.intake import Received, Rejected, Verdict, count_results, portions, rejected, size_of, store
+from worker.intake import Received, Rejected, Verdict, count_results, portions, rejects_of, size_of, store
 from worker.patience import PatientConnection
 from worker.settings import Settings
 from worker.vital_signs import VitalSigns
@@ -45,7 +45,7 @@ class Storing:
         for portion in portions(messages, size_of):
             verdicts = self._store(portion)
             stored.counts.update(count_results(verdicts))
-            stored.rejected.extend(rejected(portion, verdicts))
+            stored.rejected.extend(rejects_of(portion, verdicts))
         return stored
 
     def _store(self, portion: Sequence[Received]) -> list[Verdict]:

@@ -88,7 +88,7 @@ def count_results(verdicts: Iterable[Verdict]) -> Counter[str]:
     return counts
 
 
-def rejected(messages: Sequence[Received], verdicts: Sequence[Verdict]) -> list[Rejected]:
+def rejects_of(messages: Sequence[Received], verdicts: Sequence[Verdict]) -> list[Rejected]:
     """Those that could not become jobs."""
     return [
         Rejected(message.position, message.raw, verdict.error)
@@ -110,15 +110,19 @@ def store(
     """
     readings = [read_or_error(message.raw) for message in messages] if readings is None else readings
     verdicts = [ACCEPTED] * len(messages)
-    readable: list[Readable] = []
-    for number, reading in enumerate(readings):
-        if isinstance(reading, BadMessage):
-            verdicts[number] = _rejected(str(reading))
-        else:
-            readable.append((number, reading))
     with connection.transaction():
+        # Asked first: who is passed over for a type that comes a moment later would have no verdict.
+        known = {kind for (kind,) in connection.execute(query("known_types")).fetchall()}
+        readable: list[Readable] = []
+        for number, reading in enumerate(readings):
+            if isinstance(reading, BadMessage):
+                verdicts[number] = _refusal(str(reading))
+            elif reading.type not in known:
+                verdicts[number] = _refusal(_UNKNOWN_TYPE.format(reading.type))
+            else:
+                readable.append((number, reading))
         _store_jobs(connection, source, readable, verdicts)
-        _store_rejects(connection, source, rejected(messages, verdicts))
+        _store_rejects(connection, source, rejects_of(messages, verdicts))
     return verdicts
 
 
@@ -146,33 +150,24 @@ def _store_jobs(connection: Connection[Any], source: str, rows: Sequence[Readabl
         if not _is_a_messages_fault(error):
             raise
         if len(rows) == 1:
-            verdicts[rows[0][0]] = _rejected(_words(error))
+            verdicts[rows[0][0]] = _refusal(_words(error))
             return
         half = len(rows) // 2
         _store_jobs(connection, source, rows[:half], verdicts)
         _store_jobs(connection, source, rows[half:], verdicts)
         return
     new = {job_id for (job_id,) in found}
-    if len(new) < len(rows):
-        _judge_others(connection, rows, new, verdicts)
-
-
-def _judge_others(
-    connection: Connection[Any], rows: Sequence[Readable], new: set[str], verdicts: list[Verdict]
-) -> None:
-    """Verdicts on what is no new row: of an unknown type, or there before, also earlier among these."""
-    known = {kind for (kind,) in connection.execute(query("known_types")).fetchall()}
+    if len(new) == len(rows):
+        return
     for number, row in rows:
-        if row.type not in known:
-            verdicts[number] = _rejected(_UNKNOWN_TYPE.format(row.type))
-        elif row.job_id in new:
+        if row.job_id in new:
             # The first of its name is the new row.
             new.remove(row.job_id)
         else:
             verdicts[number] = DUPLICATE
 
 
-def _rejected(why: str) -> Verdict:
+def _refusal(why: str) -> Verdict:
     """A reason for a table and a log: one line of a bounded length, whatever it quotes."""
     line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in why[:LONGEST_REASON])
     return Verdict(Result.REJECTED, line)

@@ -91,7 +91,7 @@ class JobMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     recipient: Recipient
     template: Name | None = None
     data: Raw | UnsetType = UNSET
-    priority: Priority | None = None
+    priority: Annotated[Priority, Meta(extra={"rule": f"one of {', '.join(Priority)}"})] | None = None
     scheduled_at: Moment | None = None
     expires_at: Moment | None = None
     retry_count: Retries = 0
@@ -149,7 +149,7 @@ def read_message(raw: bytes) -> JobRow:
     except msgspec.ValidationError as error:
         raise BadMessage(_explain(str(error))) from None
     except msgspec.DecodeError as error:
-        raise BadMessage(f"not JSON: {error}") from None
+        raise BadMessage(f"not JSON: {error if raw.strip() else 'the message is empty'}") from None
     except UnicodeDecodeError as error:
         raise BadMessage(f"not UTF-8 at byte {error.start} of a field") from None
     except RecursionError:
@@ -226,20 +226,34 @@ def _unknown_fields(fields: dict[str, Raw]) -> dict[str, Any]:
 
 
 # What msgspec says of a value of the right type that is not allowed.
-_UNFRIENDLY = ("matching regex", "length", "RFC3339", "timezone", "`int` >=", "`int` <=")
+_UNFRIENDLY = ("matching regex", "length", "RFC3339", "timezone", "`int` >=", "`int` <=", "enum")
 _AT = re.compile(r"(.*) - at `(\$[^`]*)`", re.DOTALL)
 
 
 def _explain(said: str) -> str:
-    """msgspec's words with the path first, and our rule instead of a pattern."""
+    """What msgspec said in the producer's words: the path first, then the rule that was broken."""
     match = _AT.fullmatch(said)
-    if match is None:
-        # Without a path it is about the whole, or about a field that is missing in it.
-        return f"$: {said[:LONGEST_QUOTE]}"
-    what, path = match.groups()
+    # Without a path it is about the whole, or about a field that is missing in it.
+    what, path = match.groups() if match else (said, "$")
     rule = _RULES.get(path)
-    wants_rule = any(words in what for words in _UNFRIENDLY)
-    return f"{path}: must be {rule}" if rule and wants_rule else f"{path}: {what[:LONGEST_QUOTE]}"
+    if rule and any(words in what for words in _UNFRIENDLY):
+        return f"{path}: must be {rule}"
+    if kinds := _EXPECTED.fullmatch(what):
+        return f"{path}: must be {_kinds(kinds[1])}, not {_kinds(kinds[2])}"
+    if missing := _MISSING.fullmatch(what):
+        return f"{path}: the field {missing[1]} is missing"
+    return f"{path}: {what[:LONGEST_QUOTE]}"
+
+
+# msgspec's kinds of values in JSON's words.
+_KINDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_KINDS |= {"array": "a list", "object": "an object", "datetime": "a time"}
+_EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
+_MISSING = re.compile(r"Object missing required field `([^`]*)`")
+
+
+def _kinds(said: str) -> str:
+    return " or ".join(_KINDS.get(kind, kind) for kind in said.split(" | "))
 
 
 def _rules() -> dict[str, str]:

@@ -1,4 +1,4 @@
--- store_jobs: put messages into the queue; returns the job_ids that are new. The rest was there before, or has no type.
+-- store_jobs: put messages into the queue; returns the job_ids that are new. The rest was there before.
 INSERT INTO email_jobs (
     job_id, type, template, recipient_email, recipient_name, recipient_user_id, data, priority, scheduled_at,
     expires_at, retry_count, max_retries, locale, subject, content, campaign_id, options, extra, source
@@ -33,7 +33,6 @@ FROM
         job_id, type, template, email, name, user_id, data, priority, scheduled_at, expires_at,
         retry_count, max_retries, locale, subject, content, campaign_id, options, extra, number
     )
-WHERE EXISTS (SELECT FROM email_types WHERE email_types.type = message.type)
 ORDER BY message.number
 ON CONFLICT (job_id) DO NOTHING
 RETURNING job_id

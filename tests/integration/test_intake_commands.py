@@ -217,7 +217,7 @@ def test_a_reject_whose_job_is_there_is_done(desk: Desk, db: Connection, numbers
 def test_a_mended_message_may_be_wrong_too(desk: Desk, db: Connection, numbers: list[int]) -> None:
     """The reject stays with its own bytes, and the new reason is told."""
     ended = desk("rejects", "replay", numbers[0], "--with", file(b"{}"))
-    assert ended.out == f"{numbers[0]}: rejected again: $: Object missing required field `id`\n"
+    assert ended.out == f"{numbers[0]}: rejected again: $: the field id is missing\n"
     assert complaint(ended) == "1 of 1 still cannot become jobs, and stay where they are"
     assert value(db, "SELECT raw FROM email_rejects WHERE id = %s", numbers[0]) == GARBAGE
     assert column(db, REJECTS) == numbers

@@ -13,6 +13,8 @@ import pytest
 from tests.integration.command import Command
 from tests.integration.rows import Connection, column, insert_job, job, value
 from tests.support import Database
+from worker import intake
+from worker.db import query
 from worker.events import event_schema
 from worker.intake import PORTION_BYTES, Received, Result, portions, size_of, store
 
@@ -52,6 +54,29 @@ def test_an_unknown_type_is_rejected_beside_the_same_job(db: Connection) -> None
     """A message that cannot be a job is kept, whichever name it has."""
     assert results(db, message("a", type="nope"), message("a")) == [Result.REJECTED, Result.ACCEPTED]
     assert value(db, "SELECT count(*) FROM email_rejects") == 1
+
+
+@pytest.mark.parametrize("moment", ["known_types", "store_jobs", "store_rejects"])
+def test_a_type_that_is_added_meanwhile_loses_no_message(
+    db: Connection, database: Database, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Whenever it comes: the message is a job or a reject, and never taken for one that was there before."""
+
+    def query_beside_an_insert(name: str) -> bytes:
+        if name == moment:
+            with database.connect() as other:
+                other.execute(
+                    "INSERT INTO email_types (type, category, queue, guarantee, priority, description)"
+                    " VALUES ('brand-new', 'booking', 'transactional', 'at_least_once', 'high', 'New.')"
+                )
+        return query(name)
+
+    monkeypatch.setattr(intake, "query", query_beside_an_insert)
+    (verdict,) = store(db, "file", numbered(message(type="brand-new")))
+    accepted = moment == "known_types"
+    assert verdict.result is (Result.ACCEPTED if accepted else Result.REJECTED)
+    assert value(db, "SELECT count(*) FROM email_jobs") == accepted
+    assert value(db, "SELECT count(*) FROM email_rejects") == (not accepted)
 
 
 def test_mending_one_reject_leaves_the_others_alone(command: Command, db: Connection, tmp_path: Path) -> None:
