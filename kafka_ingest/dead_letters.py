@@ -7,7 +7,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.intake import Rejected
-from worker.kafka import client_config
+from worker.kafka import client_config, make_client
 from worker.settings import Settings
 
 LARGEST_BYTES = 900_000
@@ -27,7 +27,7 @@ class DeadLetters:
     def tell(self, rejected: Rejected) -> None:
         """Publish a rejected message; never waits."""
         if self._producer is None:
-            self._producer = Producer(client_config(self._settings) | {"enable.idempotence": True})
+            self._producer = make_client(Producer, client_config(self._settings) | {"enable.idempotence": True})
         value = rejected.raw if len(rejected.raw) <= LARGEST_BYTES else None
         headers: list[tuple[str, str | bytes | None]] = [
             ("kind", "rejected"),

@@ -6,22 +6,23 @@ for a moment do no harm: what both read is stored by one of them, because the of
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from kafka_ingest.dead_letters import DeadLetters
-from kafka_ingest.offsets import Topic
+from kafka_ingest.offsets import Log, Topic
 from kafka_ingest.reading import consumer_config, is_message
 from kafka_ingest.writer import Batch, Item, Writer, Written
 from worker import metrics
 from worker.errors import KafkaUnusable, PartitionsMissing
 from worker.intake import portions
-from worker.kafka import ANSWER_SECONDS, Described, client_config, describe_topic
+from worker.kafka import ANSWER_SECONDS, Described, client_config, describe_topic, make_client
 from worker.message import read_or_error
 from worker.patience import LONGEST_PAUSE_SECONDS, STOP_SECONDS, Stopped
 from worker.reports import Reports
@@ -37,6 +38,8 @@ COMMIT_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 class Ingestor:
     """One member of the group, or the reader of fixed partitions. `run` works until `stop` is set."""
@@ -46,8 +49,8 @@ class Ingestor:
         self._stop = stop
         self._signs = signs
         self._name = settings.kafka_topic_email_jobs
-        self._admin = AdminClient(client_config(settings))
-        self._consumer = Consumer(consumer_config(settings))
+        self._admin = make_client(AdminClient, client_config(settings))
+        self._consumer = make_client(Consumer, consumer_config(settings))
         self._writer = Writer(settings, stop, signs)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._dead_letters = DeadLetters(settings)
@@ -144,8 +147,11 @@ class Ingestor:
         """Wait for the batch that is being written, and do what follows from it."""
         if self._writing is None:
             return
-        self._serve_until(self._writing)
-        written, self._writing = self._writing.result(), None
+        writing = self._writing
+        self._serve_until(writing)
+        # What it raises is raised once: the end finishes what is being written too.
+        self._writing = None
+        written = writing.result()
         self._reports.count(written.counts)
         self._uncommitted |= written.next_offsets
         for rejected in written.rejected:
@@ -153,6 +159,12 @@ class Ingestor:
         if written.stale and self._topic is not None:
             log.warning("somebody moved offsets; reading on from there", partitions=sorted(written.stale))
             self._topic = None
+
+    def _ask_writer(self, work: Callable[..., T], *arguments: object) -> T:
+        """What the writer says; the group is served meanwhile."""
+        asked = self._thread.submit(work, *arguments)
+        self._serve_until(asked)
+        return asked.result()
 
     def _serve_until(self, work: Future[Any]) -> None:
         """Wait for the writer's thread. If it takes long, read nothing, but go on serving the group."""
@@ -179,20 +191,22 @@ class Ingestor:
     def _place(self) -> bool:
         """Ask Kafka what the topic is and Postgres where to go on, and begin to read there; False: try again."""
         self._finish_write()
+        wanted = self._partitions
         try:
             described = describe_topic(self._admin, self._name)
             self._refuse_missing(described)
             topic = Topic(self._name, described.id)
-            logs = {partition: self._watermarks(partition) for partition in self._partitions}
+            # Before the logs: another holder of a partition may read on meanwhile, beyond an end that is told here.
+            before = self._ask_writer(self._writer.read_offsets, topic)
+            logs = {partition: self._log(partition) for partition in wanted}
         except (KafkaUnusable, KafkaException) as error:
             log.warning("Kafka does not answer", error=str(error), pause=LONGEST_PAUSE_SECONDS)
+            self._signs.turned()
             self._consumer.poll(LONGEST_PAUSE_SECONDS)
             return False
-        placing = self._thread.submit(self._writer.place, topic, logs)
-        wanted = self._partitions
-        self._serve_until(placing)
-        held = placing.result()
-        if self._partitions is not wanted:
+        placed = self._ask_writer(self._writer.place, topic, logs, before)
+        held = {partition: place for partition, place in placed.items() if place is not None}
+        if self._partitions is not wanted or len(held) < len(placed):
             return False
         self._epochs = {partition: place.epoch for partition, place in held.items()}
         self._topic = topic
@@ -213,13 +227,10 @@ class Ingestor:
             lag += max(0, end - place.offset) if place.offset >= 0 else 0
         metrics.INGEST_LAG.labels("kafka").set(lag)
 
-    def _watermarks(self, partition: int) -> tuple[int, int]:
-        """The ends of a partition's log. Raises KafkaException."""
+    def _log(self, partition: int) -> Log:
+        """A partition's log as it is now. Raises KafkaException."""
         self._signs.turned()
-        ends: tuple[int, int] = self._consumer.get_watermark_offsets(
-            TopicPartition(self._name, partition), timeout=ANSWER_SECONDS
-        )
-        return ends
+        return Log(*self._consumer.get_watermark_offsets(TopicPartition(self._name, partition), timeout=ANSWER_SECONDS))
 
     def _refuse_missing(self, described: Described) -> None:
         missing = [partition for partition in self._partitions if partition >= described.partitions]
@@ -248,10 +259,11 @@ class Ingestor:
         except KafkaUnusable:
             # Away; the client connects again by itself, and the next look tells.
             return
-        reading = self._thread.submit(self._writer.epochs, topic)
-        self._serve_until(reading)
-        known = reading.result()
-        if self._topic is topic and (not is_same or any(known.get(p) != e for p, e in self._epochs.items())):
+        held = self._ask_writer(self._writer.read_offsets, topic)
+        moved = any(
+            partition not in held or held[partition].epoch != epoch for partition, epoch in self._epochs.items()
+        )
+        if self._topic is topic and (moved or not is_same):
             log.warning("the topic was made again, or somebody moved its offsets", topic=self._name)
             self._topic = None
 
@@ -264,17 +276,16 @@ class Ingestor:
             log.debug("Kafka did not take the offsets; Postgres has them", error=str(error))
 
     def _end(self) -> None:
-        try:
-            self._finish_write()
-        except Stopped:
-            log.info("what was being written is read again by whoever gets the partitions")
-        if self._uncommitted:
-            self._commit()
-        self._reports.tell()
-        self._consumer.close()
-        self._dead_letters.close()
-        self._thread.shutdown()
-        self._writer.close()
+        with ExitStack() as last:
+            for close in (self._writer.close, self._thread.shutdown, self._dead_letters.close, self._consumer.close):
+                last.callback(close)
+            try:
+                self._finish_write()
+            except Stopped:
+                log.info("what was being written is read again by whoever gets the partitions")
+            if self._uncommitted:
+                self._commit()
+            self._reports.tell()
 
 
 def _ends_within(work: Future[Any], seconds: float) -> bool:

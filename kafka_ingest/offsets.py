@@ -29,24 +29,39 @@ class Held(NamedTuple):
     epoch: int
 
 
-def place(connection: Connection[Any], topic: Topic, partition: int, log_begins: int, log_ends: int) -> Held:
-    """Where to read a partition on; an offset outside its log goes to the nearest end, loudly."""
+class Log(NamedTuple):
+    """The ends of a partition's log: its first offset, and the one that its next message will have."""
+
+    begins: int
+    ends: int
+
+
+def place(
+    connection: Connection[Any], topic: Topic, partition: int, partition_log: Log, before: Held | None
+) -> Held | None:
+    """Where to read a partition on; an offset outside its log goes to the nearest end, loudly.
+
+    `before` was there before Kafka was asked for the log. None: somebody else has read on since then, perhaps beyond
+    what the log was; ask again.
+    """
     with connection.transaction():
         row = connection.execute(
-            query("place_partition"), _key(topic) | {"partition": partition, "beginning": log_begins}
+            query("place_partition"), _key(topic) | {"partition": partition, "beginning": partition_log.begins}
         ).fetchone()
         assert row is not None
         held = Held(*row)
-        nearest = min(max(held.next_offset, log_begins), log_ends)
+        nearest = min(max(held.next_offset, partition_log.begins), partition_log.ends)
         if nearest == held.next_offset:
             return held
+        if held != before:
+            return None
         log.error(
             "an offset lies outside the partition's log: messages are gone, or the log is another",
             topic=topic.name,
             partition=partition,
             next_offset=held.next_offset,
-            log_begins=log_begins,
-            log_ends=log_ends,
+            log_begins=partition_log.begins,
+            log_ends=partition_log.ends,
             goes_on_at=nearest,
         )
         moved = connection.execute(
@@ -70,9 +85,10 @@ def advance(connection: Connection[Any], topic: Topic, next_offsets: Mapping[int
     )
 
 
-def epochs(connection: Connection[Any], topic: Topic) -> dict[int, int]:
-    """The epoch of every partition."""
-    return dict(connection.execute(query("read_epochs"), _key(topic)).fetchall())
+def read(connection: Connection[Any], topic: Topic) -> dict[int, Held]:
+    """How far every partition of a topic has been read."""
+    rows = connection.execute(query("read_offsets"), _key(topic)).fetchall()
+    return {partition: Held(next_offset, epoch) for partition, next_offset, epoch in rows}
 
 
 def _key(topic: Topic) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 
 from kafka_ingest import offsets
-from kafka_ingest.offsets import Topic
+from kafka_ingest.offsets import Held, Log, Topic
 from worker.errors import BadMessage
 from worker.intake import Received, Rejected, count_results, rejects_of, store
 from worker.message import JobRow
@@ -60,18 +60,18 @@ class Writer:
         """Write a batch and its offsets in one transaction. Raises Stopped."""
         return self._postgres.until_it_works(lambda connection: write(connection, batch))
 
-    def place(self, topic: Topic, logs: Mapping[int, tuple[int, int]]) -> dict[int, offsets.Held]:
-        """Where to read partitions on, whose logs begin and end there. Raises Stopped."""
+    def read_offsets(self, topic: Topic) -> dict[int, Held]:
+        """How far every partition has been read. Raises Stopped."""
+        return self._postgres.until_it_works(lambda connection: offsets.read(connection, topic))
+
+    def place(self, topic: Topic, logs: Mapping[int, Log], before: Mapping[int, Held]) -> dict[int, Held | None]:
+        """Where to read partitions on, whose logs are these; see `offsets.place`. Raises Stopped."""
         return self._postgres.until_it_works(
             lambda connection: {
-                partition: offsets.place(connection, topic, partition, begins, ends)
-                for partition, (begins, ends) in sorted(logs.items())
+                partition: offsets.place(connection, topic, partition, log, before.get(partition))
+                for partition, log in sorted(logs.items())
             }
         )
-
-    def epochs(self, topic: Topic) -> dict[int, int]:
-        """The epochs that count now. Raises Stopped."""
-        return self._postgres.until_it_works(lambda connection: offsets.epochs(connection, topic))
 
     def hang_up(self) -> None:
         """Wait no longer for Postgres; for another thread."""

@@ -47,4 +47,8 @@ class Heartbeat:
                 log.warning("no heartbeat: Redis is away", error=str(error))
 
     def _beat(self) -> None:
-        self._client.set(self._key, b"", ex=LIFE_SECONDS)
+        try:
+            self._client.set(self._key, b"", ex=LIFE_SECONDS)
+        except redis.OutOfMemoryError:
+            # Who takes does not make it fuller. Without a beat others store the same messages, which does no harm.
+            log.warning("no heartbeat: Redis is full")

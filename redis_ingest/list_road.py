@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -24,6 +24,9 @@ from worker.redis_client import blocking_client
 from worker.reports import Reports
 from worker.settings import Settings
 from worker.vital_signs import VitalSigns
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
 
 # An empty list is waited at, not asked again and again.
 WAIT_SECONDS = 2
@@ -117,11 +120,12 @@ class ListRoad:
         taken: Any = self._client.lrange(batch, 0, -1)
         messages = [Received(self._names.jobs, raw) for raw in taken]
         stored = self._storing.store(messages)
-        with self._client.pipeline(transaction=True) as together:
+
+        def forget(together: "Pipeline") -> None:
             together.delete(batch)
             together.srem(self._names.taken, batch)
-            self._storing.tell_rejected(together, stored)
-            together.execute()
+
+        self._storing.finish(self._client, stored, forget)
         self._reports.count(stored.counts)
 
     def _look_around(self) -> None:

@@ -32,6 +32,7 @@ def persevere(
             return
         except redis.RedisError as error:
             signs.turned()
-            log.warning("Redis is away", error=str(error), pause=pause)
+            refuses = isinstance(error, redis.ResponseError)
+            log.warning("Redis refuses" if refuses else "Redis is away", error=str(error), pause=pause)
             stop.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -4,8 +4,11 @@ import json
 import threading
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+import redis
+import structlog
 
 from worker.intake import Received, Rejected, Verdict, count_results, portions, rejects_of, size_of, store
 from worker.patience import PatientConnection
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 # An entry holds a message whole up to this size; the reject in Postgres holds it in any case.
 LARGEST_ENTRY_BYTES = 900_000
+
+
+log = structlog.get_logger(__name__)
 
 
 class Stored(NamedTuple):
@@ -51,11 +57,20 @@ class Storing:
     def _store(self, portion: Sequence[Received]) -> list[Verdict]:
         return self.postgres.until_it_works(lambda postgres: store(postgres, self._source, portion))
 
-    def tell_rejected(self, pipeline: "Pipeline", stored: Stored) -> None:
-        """Put the rejected ones to the end of the dead letter list, within the pipeline's transaction."""
-        if stored.rejected:
-            pipeline.rpush(self._list, *(_entry(self._source, reject) for reject in stored.rejected))
-            pipeline.ltrim(self._list, -self._kept, -1)
+    def finish(self, client: redis.Redis, stored: Stored, forget: Callable[["Pipeline"], object]) -> None:
+        """Forget in Redis what is stored, and put what was rejected to the end of the dead letter list, in one step."""
+        try:
+            with client.pipeline(transaction=True) as together:
+                forget(together)
+                if stored.rejected:
+                    together.rpush(self._list, *(_entry(self._source, reject) for reject in stored.rejected))
+                    together.ltrim(self._list, -self._kept, -1)
+                together.execute()
+        except redis.OutOfMemoryError:
+            log.warning("Redis is full: rejects are in email_rejects alone", count=len(stored.rejected))
+            with client.pipeline(transaction=True) as alone:
+                forget(alone)
+                alone.execute()
 
 
 def _entry(source: str, reject: Rejected) -> bytes:

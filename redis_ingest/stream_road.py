@@ -19,7 +19,7 @@ from redis_ingest.perseverance import persevere
 from redis_ingest.scripts import script
 from redis_ingest.storing import Storing
 from worker import metrics
-from worker.intake import Received
+from worker.intake import PORTION_BYTES, Received
 from worker.redis_client import blocking_client
 from worker.reports import Reports
 from worker.settings import Settings
@@ -48,6 +48,8 @@ class StreamRoad:
         self._consumer = uuid4().hex
         self._client = blocking_client(settings, WAIT_SECONDS + 5.0)
         self._storing = Storing(settings, "redis-stream", stop, signs)
+        self._read = self._client.register_script(script("read"))
+        self._claim = self._client.register_script(script("claim"))
         self._forget = self._client.register_script(script("forget"))
         self._reports = Reports("redis-stream", name=self._stream)
         self._looked_around_at = float("-inf")
@@ -66,6 +68,9 @@ class StreamRoad:
         self._storing.wait_for_postgres()
         try:
             self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
+        except redis.OutOfMemoryError:
+            # A full Redis can still be read from, if the group is there.
+            log.warning("Redis is full")
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -76,16 +81,22 @@ class StreamRoad:
             self._looked_around_at = time.monotonic()
             self._claim_abandoned()
             self._tell_lag()
-        found: Any = self._client.xreadgroup(
-            GROUP,
-            self._consumer,
-            {self._stream: ">"},
-            count=self._settings.ingest_batch_size,
-            block=int(WAIT_SECONDS * 1000),
-        )
-        for _, entries in found or []:
+        if entries := self._entries() or self._waited_for():
             self._store(entries)
         self._reports.tell_if_due()
+
+    def _entries(self) -> list[Entry]:
+        """What is there, as much as a batch may have."""
+        most = [self._settings.ingest_batch_size, PORTION_BYTES]
+        found: Any = self._read(keys=[self._stream], args=[GROUP, self._consumer, *most])
+        return [_entry(*one) for one in found]
+
+    def _waited_for(self) -> list[Entry]:
+        """The next one; no script can block."""
+        found: Any = self._client.xreadgroup(
+            GROUP, self._consumer, {self._stream: ">"}, count=1, block=int(WAIT_SECONDS * 1000)
+        )
+        return [entry for _, entries in found or [] for entry in entries]
 
     def _tell_lag(self) -> None:
         """Entries that no consumer of the group has read yet; Redis may not know (Redis 7: entries were deleted)."""
@@ -96,15 +107,10 @@ class StreamRoad:
 
     def _claim_abandoned(self) -> None:
         start: Any = b"0-0"
+        idle, most = int(ABANDONED_SECONDS * 1000), [self._settings.ingest_batch_size, PORTION_BYTES]
         while True:
-            start, entries, _ = self._client.xautoclaim(
-                self._stream,
-                GROUP,
-                self._consumer,
-                min_idle_time=int(ABANDONED_SECONDS * 1000),
-                start_id=start,
-                count=self._settings.ingest_batch_size,
-            )
+            found: Any = self._claim(keys=[self._stream], args=[GROUP, self._consumer, idle, start, *most])
+            start, entries = found[0], [_entry(*one) for one in found[1]]
             if entries:
                 log.warning("a consumer died; storing what it had read", messages=len(entries))
                 self._store(entries)
@@ -119,10 +125,8 @@ class StreamRoad:
             Received(f"{self._stream}/{identity.decode()}", _message(fields)) for identity, fields in entries if fields
         ]
         stored = self._storing.store(messages)
-        with self._client.pipeline(transaction=True) as together:
-            together.xack(self._stream, GROUP, *(identity for identity, _ in entries))
-            self._storing.tell_rejected(together, stored)
-            together.execute()
+        identities = [identity for identity, _ in entries]
+        self._storing.finish(self._client, stored, lambda together: together.xack(self._stream, GROUP, *identities))
         self._reports.count(stored.counts)
 
     def _leave(self) -> None:
@@ -136,6 +140,10 @@ class StreamRoad:
         self._reports.tell()
         self._storing.postgres.close()
         self._client.close()
+
+
+def _entry(identity: bytes, fields: Sequence[bytes] | None) -> Entry:
+    return identity, dict(zip(fields[::2], fields[1::2], strict=True)) if fields else None
 
 
 def _message(fields: dict[bytes, bytes]) -> bytes:

@@ -176,10 +176,13 @@ def _element(value: object) -> str:
     return str(value)
 
 
-def connect_once(settings: Settings, application: str) -> psycopg.Connection[Any]:
-    """One plain connection for a command line; raises DatabaseUnreachable or PoolerInBetween in words."""
+def connect_once(
+    settings: Settings, application: str, session: Mapping[str, str] | None = None
+) -> psycopg.Connection[Any]:
+    """One plain connection for a thread; raises DatabaseUnreachable or PoolerInBetween in words."""
+    parameters = connection_parameters(settings, application, session, planned=True)
     try:
-        connection = psycopg.connect(**connection_parameters(settings, application, planned=True), autocommit=True)
+        connection = psycopg.connect(**parameters, autocommit=True)
         found = connection.execute(query("check_session")).fetchone()
     except psycopg.OperationalError as error:
         raise unreachable(settings, error) from None

@@ -14,7 +14,7 @@ import psycopg
 
 from worker.db import connect_once, failed_statement
 from worker.errors import EmailWorkerError
-from worker.kafka import client_config, describe_topic
+from worker.kafka import client_config, describe_topic, make_client
 from worker.providers.calls import CalledProvider
 from worker.providers.http import HttpPool
 from worker.providers.registry import make_provider, sender_of, smtp_server
@@ -94,7 +94,7 @@ def _redis(settings: Settings) -> str:
 def _kafka(settings: Settings) -> str:
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient(client_config(settings))
+    admin = make_client(AdminClient, client_config(settings))
     names = (settings.kafka_topic_email_jobs, settings.kafka_topic_email_events)
     return ", ".join(f"{name}: {describe_topic(admin, name).partitions} partitions" for name in names)
 

@@ -4,7 +4,8 @@ confluent_kafka is imported where a client is made, so a worker without Kafka ne
 """
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -20,6 +21,8 @@ ANSWER_SECONDS = 5.0
 COMPLAINT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class _Complaints:
@@ -57,6 +60,16 @@ def client_config(settings: Settings) -> dict[str, Any]:
     if settings.kafka_ssl_ca_location:
         config["ssl.ca.location"] = settings.kafka_ssl_ca_location
     return config
+
+
+def make_client(make: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
+    """A consumer, producer or admin client. Raises SettingsError when the library refuses what it is told."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return make(config)
+    except KafkaException as error:
+        raise SettingsError(f"Kafka's client says: {error.args[0].str()}. Check the KAFKA_ settings.") from None
 
 
 class Described(NamedTuple):

@@ -6,6 +6,7 @@ Whoever uses it must not mind that a piece of work is done twice: a connection m
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -22,8 +23,13 @@ from worker.vital_signs import VitalSigns
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-# How long a process that stops waits for an answer of Postgres before it hangs up.
+# How long a process that stops waits for an answer of Postgres before it hangs up, and one that goes on.
 STOP_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+# With no answer for so long the process is not ready.
+SILENT_SECONDS = 10.0
+# Who is frozen in a transaction must not keep an offset's row from others, and who waits for one tells so.
+SESSION = {"idle_in_transaction_session_timeout": "10000", "lock_timeout": "10000"}
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +49,8 @@ class PatientConnection:
         self._stop = stop
         self._signs = signs
         self._trouble: str | None = None
-        signs.checks.append(lambda: self._trouble)
+        self._asked_at: float | None = None
+        signs.checks.append(self._silence)
         self._connection: Connection[Any] | None = None
         self._is_ours = False
 
@@ -53,9 +60,7 @@ class PatientConnection:
         while True:
             self._signs.turned()
             try:
-                result = work(self._connected())
-                self._trouble = None
-                return result
+                return self._ask(work)
             except (psycopg.OperationalError, DatabaseUnreachable) as error:
                 self._trouble = f"Postgres is away: {str(error).strip()}"
                 log.warning("Postgres is away; nothing is read meanwhile", error=str(error).strip(), pause=pause)
@@ -63,6 +68,26 @@ class PatientConnection:
             if self._stop.wait(pause):
                 raise Stopped
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _ask(self, work: Callable[[Connection[Any]], T]) -> T:
+        """One try, which ends within ANSWER_SECONDS: a server that is frozen keeps its connections."""
+        limit = threading.Timer(ANSWER_SECONDS, self.hang_up)
+        limit.daemon = True
+        limit.start()
+        self._asked_at = time.monotonic()
+        try:
+            result = work(self._connected())
+        finally:
+            self._asked_at = None
+            limit.cancel()
+        self._trouble = None
+        return result
+
+    def _silence(self) -> str | None:
+        """Why nothing is written, for `/readyz`."""
+        asked_at = self._asked_at
+        silent = 0.0 if asked_at is None else time.monotonic() - asked_at
+        return f"Postgres has not answered for {silent:.0f} s" if silent > SILENT_SECONDS else self._trouble
 
     def hang_up(self) -> None:
         """End the wait for a server that is frozen: nothing else would."""
@@ -81,7 +106,7 @@ class PatientConnection:
 
     def _connected(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = connect_once(self._settings, self._application)
+            self._connection = connect_once(self._settings, self._application, SESSION)
         if not self._is_ours:
             # Only at the start, as a worker does: who runs already may finish beside a newer version.
             check_schema_now(self._connection)

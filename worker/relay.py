@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from worker.db import query
 from worker.errors import KafkaUnusable
 from worker.events import event_json
-from worker.kafka import client_config
+from worker.kafka import client_config, make_client
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Relay:
         """Return when Kafka has all of them. Raises KafkaUnusable."""
         from confluent_kafka import KafkaException, Producer
 
-        producer = self._producer = self._producer or Producer(self._config)
+        producer = self._producer = self._producer or make_client(Producer, self._config)
         failures: list[KafkaError] = []
 
         def failed(error: "KafkaError | None", _: "Message") -> None:

@@ -137,7 +137,7 @@ def _is_here(server: str) -> bool:
 
 
 def _roads(settings: Settings) -> list[str]:
-    """A road that leads back to where it came from would bring every reject again, for ever."""
+    """Kafka and Redis. A road that leads back to where it came from would bring every reject again, for ever."""
     wrong = []
     names = ("kafka_topic_email_jobs", "kafka_topic_email_events", "redis_list_email_jobs", "redis_stream_email_jobs")
     for name in names:
@@ -145,6 +145,15 @@ def _roads(settings: Settings) -> list[str]:
             wrong.append(f"EMAIL_DEAD_LETTER_QUEUE={settings.email_dead_letter_queue!r} is {name.upper()} too.")
     if settings.kafka_topic_email_jobs == settings.kafka_topic_email_events:
         wrong.append(f"KAFKA_TOPIC_EMAIL_EVENTS={settings.kafka_topic_email_events!r} is KAFKA_TOPIC_EMAIL_JOBS too.")
+    if settings.redis_list_email_jobs == settings.redis_stream_email_jobs:
+        wrong.append(f"REDIS_STREAM_EMAIL_JOBS={settings.redis_stream_email_jobs!r} is REDIS_LIST_EMAIL_JOBS too.")
+    if settings.kafka_security_protocol.startswith("SASL") and not (
+        settings.kafka_sasl_username and settings.kafka_sasl_password
+    ):
+        wrong.append(
+            f"KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} needs KAFKA_SASL_USERNAME and "
+            "KAFKA_SASL_PASSWORD."
+        )
     for part in filter(None, settings.kafka_partitions.split(",")):
         if not listed_partitions(part):
             wrong.append(f"KAFKA_PARTITIONS={settings.kafka_partitions!r} is not allowed: {part} runs backwards.")

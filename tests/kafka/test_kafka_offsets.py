@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from kafka_ingest import offsets
-from kafka_ingest.offsets import Held, Topic
+from kafka_ingest.offsets import Held, Log, Topic
 from kafka_ingest.writer import Batch, Item, Written, write
 from tests.kafka import scene
 from tests.support import Database, eventually
@@ -183,7 +183,7 @@ def connect(database: Database) -> Connect:
         return connect_once(database.settings(), "tests")
 
     with closing(connected()) as connection:
-        assert offsets.place(connection, TOPIC, 0, 0, 100) == Held(0, 0)
+        assert offsets.place(connection, TOPIC, 0, Log(0, 100), None) == Held(0, 0)
     return connected
 
 
@@ -203,10 +203,21 @@ def test_a_stale_epoch_writes_nothing_and_says_so(connect: Connect) -> None:
         assert write(connection, _batch(_items(0, 3), epoch=1)).counts[Result.ACCEPTED] == 3
 
 
+def test_an_end_of_the_log_that_is_old_by_now_moves_nothing(connect: Connect) -> None:
+    """Another holder of the partition read on beyond it meanwhile: nothing is lost, nobody's epoch is raised."""
+    with closing(connect()) as connection:
+        before = offsets.read(connection, TOPIC)[0]
+        offsets.lock(connection, TOPIC, [0])
+        offsets.advance(connection, TOPIC, {0: 150})
+        assert offsets.place(connection, TOPIC, 0, Log(0, 100), before) is None
+        assert offsets.read(connection, TOPIC)[0] == Held(150, 0)
+        assert offsets.place(connection, TOPIC, 0, Log(0, 100), Held(150, 0)) == Held(100, 1)
+
+
 def test_a_stale_partition_costs_the_others_nothing(connect: Connect) -> None:
     """In a batch of two partitions only the one that was moved is left out."""
     with closing(connect()) as connection:
-        offsets.place(connection, TOPIC, 1, 0, 100)
+        offsets.place(connection, TOPIC, 1, Log(0, 100), None)
         connection.execute("SELECT * FROM email_ingest_reset(%s, 0, 1)", (TOPIC.name,)).fetchall()
         written = write(connection, _batch([*_items(0, 2, 0), *_items(0, 2, 1)]))
         assert (written.next_offsets, written.stale) == ({0: 2}, frozenset({1}))

@@ -109,6 +109,22 @@ def test_it_can_be_started_while_postgres_is_away(frail_road: scene.Road, frail_
     assert _stayed_in_the_group(ingestor), ingestor.log_text()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "/nowhere/ca.pem"},
+    ],
+)
+def test_what_kafka_cannot_be_told_is_a_wrong_setting(road: scene.Road, wrong: dict[str, str]) -> None:
+    """It ends with status 2 and words, not with a library's traceback."""
+    ingestor = road.start(**wrong)
+    assert ingestor.status() == 2
+    assert "wrong settings" in ingestor.log_text()
+    assert "KAFKA_" in ingestor.log_text()
+    assert "Traceback" not in ingestor.log_text()
+
+
 def test_a_database_of_a_newer_version_is_one_line(road: scene.Road) -> None:
     """An ingestor that does not know the schema ends with what to do, and has stored nothing."""
     road.db.execute("INSERT INTO email_schema (name, checksum) VALUES ('9999_of_tomorrow.sql', '')")

@@ -7,7 +7,8 @@ from typing import LiteralString
 import pytest
 
 from lab.postgres import PostgresServer
-from tests.integration.rows import Connection
+from redis_ingest.stream_road import GROUP
+from tests.integration.rows import Connection, value
 from tests.redis.site import Site, job_ids, jobs_locked, message
 from tests.support import Worker, eventually
 
@@ -64,6 +65,28 @@ def test_a_restart_of_redis_in_the_middle_of_a_batch_costs_nothing(durable_site:
         eventually(lambda: durable_site.in_hand() == [], "nothing is in hand")
         _stop(taker)
     assert durable_site.keys() == []
+
+
+def test_a_full_redis_is_emptied(durable_site: Site, db: Connection) -> None:
+    """It takes no heartbeat and no dead letter; what stands in list and stream is stored all the same."""
+    site, stream = durable_site, durable_site.server.jobs_stream
+    site.push(*(message(name) for name in _names(20)), "no message")
+    site.redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+    for name in _names(20, "s"):
+        site.redis.xadd(stream, {"message": message(name)})
+    site.redis.xadd(stream, {"message": "no message"})
+    site.redis.config_set("maxmemory", "1")
+    with site.taker(INGEST_BATCH_SIZE=BATCH, REDIS_STREAM_EMAIL_JOBS=stream) as taker:
+        eventually(lambda: len(job_ids(db)) == 40, "all jobs are stored")
+        eventually(lambda: value(db, "SELECT count(*) FROM email_rejects") == 2, "rejects are in Postgres")
+        eventually(lambda: site.backlog() == 0 and site.in_hand() == [], "nothing is left in the list")
+        eventually(lambda: site.redis.xpending(stream, GROUP)["pending"] == 0, "nothing is left in the stream")
+        assert "Redis is full" in taker.log_text()
+        site.redis.config_set("maxmemory", "0")
+        eventually(lambda: len(site.heartbeats()) == 1, "it beats again")
+        site.push("no message again")
+        eventually(lambda: len(site.dead_letters()) == 1, "and tells of rejects again")
+        _stop(taker)
 
 
 def test_a_taker_can_be_stopped_while_redis_is_away(durable_site: Site, db: Connection) -> None:

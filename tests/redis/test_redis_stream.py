@@ -3,16 +3,17 @@
 import json
 import signal
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from redis_ingest import stream_road
-from redis_ingest.stream_road import GROUP, StreamRoad
+from redis_ingest.stream_road import GROUP, Entry, StreamRoad
 from tests.integration.rows import Connection, rows, value
 from tests.redis.site import Site, job_ids, jobs_locked, message, rejects
 from tests.support import eventually
+from worker.intake import PORTION_BYTES
 
 
 @pytest.fixture
@@ -104,6 +105,34 @@ def test_the_living_keep_what_they_read(site: Site, db: Connection, road: Stream
     road._claim_abandoned()
     assert job_ids(db) == []
     assert _pending(site) == 1
+
+
+def test_a_batch_has_as_many_entries_as_memory_allows(site: Site, road: StreamRoad) -> None:
+    """Large ones come a few at a time, read or claimed: a count alone could be more than a container may hold."""
+    large = message("large", content="x" * (PORTION_BYTES // 3))
+    _add(site, *[large] * 7)
+    assert [len(road._entries()) for _ in range(4)] == [3, 3, 1, 0]
+
+
+@pytest.mark.usefixtures("abandoned_at_once")
+def test_abandoned_entries_are_claimed_as_many_as_memory_allows(
+    site: Site, db: Connection, road: StreamRoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all of them in the end."""
+    monkeypatch.setattr(stream_road, "PORTION_BYTES", 3000)
+    _add(site, *(message(f"j-{number}", content="x" * 1000) for number in range(7)))
+    _read_and_die(site, 7)
+    batches: list[int] = []
+    store = road._store
+
+    def count_and_store(entries: Sequence[Entry]) -> None:
+        batches.append(len(entries))
+        store(entries)
+
+    monkeypatch.setattr(road, "_store", count_and_store)
+    road._claim_abandoned()
+    assert len(job_ids(db)) == 7
+    assert max(batches) == 3
 
 
 @pytest.mark.usefixtures("abandoned_at_once")

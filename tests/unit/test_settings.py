@@ -27,6 +27,8 @@ BESIDE = {
     ("email_provider_primary", "ses"): {"EMAIL_REDIRECT_TO": "me@example.com"},
     ("email_provider_primary", "sendgrid"): {"EMAIL_REDIRECT_TO": "me@example.com", "SENDGRID_API_KEY": "k"},
     ("email_provider_fallback", "ses,sendgrid"): {"EMAIL_REDIRECT_TO": "me@example.com", "SENDGRID_API_KEY": "k"},
+    ("kafka_security_protocol", "SASL_PLAINTEXT"): {"KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p"},
+    ("kafka_security_protocol", "SASL_SSL"): {"KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p"},
     ("smtp_host", "mail.example.com"): {"EMAIL_REDIRECT_TO": "me@example.com"},
 }
 DKIM = {"DKIM_DOMAIN": "example.org", "DKIM_SELECTOR": "mail", "DKIM_PRIVATE_KEY": "k"}
@@ -203,6 +205,8 @@ def test_all_mistakes_are_told_at_once() -> None:
         (DKIM | {"DKIM_PRIVATE_KEY_FILE": "f"}, "DKIM_DOMAIN"),
         ({"SMTP_HOST": "127.evil.example.com", "ENVIRONMENT": "staging"}, "ENVIRONMENT"),
         ({"EMAIL_PROVIDER_FALLBACK": "ses"}, "ENVIRONMENT"),
+        ({"REDIS_STREAM_EMAIL_JOBS": "email-jobs"}, "REDIS_STREAM_EMAIL_JOBS"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "u"}, "KAFKA_SECURITY_PROTOCOL"),
     ],
 )
 def test_contradictions_are_refused(environment: dict[str, str], variable: str) -> None:
