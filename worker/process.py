@@ -183,11 +183,15 @@ async def open_process(app: procrastinate.App, settings: Settings, signs: VitalS
 
 @asynccontextmanager
 async def _outages_told(what: str) -> AsyncIterator[None]:
-    """A periodic task that finds no Postgres tells so in a line, and is done the next time."""
+    """A periodic task that finds no Postgres, or is refused by ours, tells so in a line, and is done the next time."""
     try:
         yield
     except (psycopg.OperationalError, PoolTimeout) as error:
         log.warning("a periodic task found no Postgres", task=what, error=str(error).strip())
+    except psycopg.DatabaseError as error:
+        if not (error.sqlstate or "").startswith("EM"):
+            raise
+        log.error("a periodic task was refused", task=what, error=f"{error.diag.message_primary}. {error.diag.message_hint}")
 
 
 def _level(breaker: Breaker) -> float:

@@ -103,7 +103,14 @@ class Relay:
                 cursor = await connection.execute(
                     query("hold_relay"), {"holder": self._holder, "seconds": LEASE_SECONDS}
                 )
-                self._place = await cursor.fetchone()
+                row = await cursor.fetchone()
+            self._place = row[:2] if row is not None else None
+            if row is not None and row[2]:
+                await self.leave()
+                log.error(
+                    "no event is published: the relay's place is of another Postgres cluster, which this database was "
+                    "restored from. Run: SELECT email_relay_rebase()"
+                )
             self._renew_at = time.monotonic() + LEASE_SECONDS / 3
         return self._place is not None
 

@@ -10,6 +10,10 @@ DECLARE
     -- By an index on created_at nothing younger than this is looked at.
     shortest integer;
 BEGIN
+    IF $3 AND email_relay_is_elsewhere() THEN
+        RAISE EXCEPTION 'which events Kafka has, nobody can tell: the relay''s place is of another cluster'
+            USING ERRCODE = 'EM007', HINT = 'SELECT email_relay_rebase();';
+    END IF;
     SELECT least(min(t.retention_days), nullif($1, 0)) INTO shortest FROM email_types AS t WHERE t.retention_days > 0;
     IF shortest IS NULL THEN
         RETURN 0;

@@ -10,7 +10,7 @@ SELECT
     event.occurred_at,
     event.provider,
     event.message_id,
-    (event.event_data ->> 'attempt')::integer AS attempt,
+    CASE WHEN event.event_data ->> 'attempt' ~ '^\d{1,9}$' THEN (event.event_data ->> 'attempt')::integer END AS attempt,
     substring(event.event_data ->> 'reason' FROM '(?:^|\D)([245]\d\d(?:[ -][245]\.\d{1,3}\.\d{1,3})?)(?:\D|$)') AS code
 FROM email_tracking AS event
 INNER JOIN email_jobs AS job ON event.job_id = job.id

@@ -5,7 +5,9 @@ import signal
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from lab.kafka import Broker
 from tests.integration.rows import Connection, end_job, insert_job, insert_jobs, rows, value
@@ -13,6 +15,7 @@ from tests.relay import scene
 from tests.relay.listener import Listener
 from tests.support import Database
 from worker import relay as relay_module
+from worker.db import query
 from worker.errors import KafkaUnusable
 from worker.events import EventMessage, event_schema
 from worker.job import Event
@@ -106,6 +109,50 @@ async def test_pages_follow_each_other_without_a_gap(
     listener.await_ids(scene.event_ids(db))
     assert len(listener.raw) == 25
     assert listener.by_job() == scene.ids_by_job(db)
+
+
+async def test_after_a_restore_the_relay_waits_until_it_is_told_where_to_go_on(
+    database: Database, db: Connection, kafka: Broker, listener: Listener
+) -> None:
+    """In a cluster that counts transactions anew nothing is passed over: not what was unpublished, not what comes."""
+    insert_jobs(db, 10)
+    _settle_all(db)
+    async with scene.open_relay(database, kafka) as relay:
+        assert await scene.publish_all(relay) == 10
+        await relay.leave()
+        db.execute("SELECT email_requeue('j-1')")
+        # As pg_restore leaves it, from a cluster that had counted further.
+        db.execute("UPDATE email_tracking SET xid = (xid::text::bigint + 1000000000)::text::xid8")
+        db.execute("UPDATE email_relay SET xid = (xid::text::bigint + 1000000000)::text::xid8")
+        db.execute("UPDATE email_relay SET published_at = published_at - interval '1 hour'")
+        db.execute("SELECT email_requeue('j-2')")
+        with capture_logs() as lines:
+            assert await relay.publish_page() is None
+        assert any("email_relay_rebase()" in line["event"] for line in lines)
+        assert 3600 <= value(db, query("relay_lag").decode()) < 4000
+        with pytest.raises(psycopg.DatabaseError, match="of another cluster"):
+            db.execute("SELECT email_purge(90, 1000, true)")
+        assert value(db, "SELECT email_relay_rebase()") == 2
+        assert await scene.publish_all(relay) == 2
+        db.execute("SELECT email_requeue('j-3')")
+        assert await scene.publish_all(relay) == 1
+    listener.await_ids(scene.event_ids(db))
+    assert len(listener.raw) == 13
+    assert listener.by_job() == scene.ids_by_job(db)
+    with pytest.raises(psycopg.DatabaseError, match="nothing to mend"):
+        db.execute("SELECT email_relay_rebase()")
+
+
+async def test_an_event_of_others_with_an_odd_attempt_stops_nobody(
+    database: Database, db: Connection, kafka: Broker, listener: Listener
+) -> None:
+    """What stands in event_data is whatever its writer put there."""
+    insert_job(db)
+    for odd in ('{"attempt": "x-1"}', '{"attempt": 99999999999}', '{"attempt": [1]}', '{"attempt": -1}', "[]"):
+        db.execute("INSERT INTO email_tracking (job_id, event_type, event_data) SELECT id, 'opened', %s FROM email_jobs", (odd,))
+    async with scene.open_relay(database, kafka) as relay:
+        assert await scene.publish_all(relay) == 5
+    listener.await_ids(scene.event_ids(db))
 
 
 async def test_one_relay_is_active_until_it_leaves(database: Database, db: Connection, kafka: Broker) -> None:
