@@ -7,7 +7,6 @@ command imports an app and nothing else.
 
 import asyncio
 import signal
-from functools import partial
 from typing import Any, Unpack
 
 import procrastinate
@@ -21,7 +20,7 @@ from worker.db import POOL_SECONDS, check_room, check_session, connection_parame
 from worker.errors import DatabaseUnreachable, SettingsError
 from worker.log import configure_logging
 from worker.metrics_server import serve_metrics
-from worker.process import is_work_waiting, open_process
+from worker.process import open_process
 from worker.providers.registry import signer_of
 from worker.schema import check_schema
 from worker.settings import Settings
@@ -101,12 +100,12 @@ class WorkerApp(procrastinate.App):
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
         """Run until SIGTERM or SIGINT; then finish what is in a provider's hands. Raises when it ends by itself."""
-        self.signs.is_work_waiting = partial(is_work_waiting, self.settings)
         with serve_metrics(self.settings, self.signs):
             await self._run_worker(options)
 
     async def _run_worker(self, options: WorkerOptions) -> None:
         async with open_process(self, self.settings, self.signs) as process:
+            self.signs.is_work_waiting = process.is_work_waiting
             running = asyncio.create_task(
                 super().run_worker_async(**(options | {"additional_context": {"process": process}})), name="worker"
             )

@@ -142,14 +142,20 @@ def _replay(parsed: argparse.Namespace, settings: Settings) -> None:
         mended = parsed.mended.read_bytes().strip() if parsed.mended else None
     except OSError as error:
         raise EmailWorkerError(f"cannot read {parsed.mended}: {error.strerror}") from None
-    refused = 0
+    refused = gone = 0
     with connect_once(settings, "email-worker rejects") as connection:
         numbers = rejects.all_numbers(connection) if parsed.all else parsed.numbers
         for number, verdict in rejects.replay(connection, numbers, mended):
+            if verdict is None:
+                gone += 1
+                print(f"{number}: {rejects.GONE}")
+                continue
             refused += verdict.result is Result.REJECTED
             print(f"{number}: {verdict.result}" + (f" again: {verdict.error}" if verdict.error else ""))
     if refused:
         raise EmailWorkerError(f"{refused} of {len(numbers)} still cannot become jobs, and stay where they are")
+    if gone and not parsed.all:
+        raise EmailWorkerError(f"{gone} of {len(numbers)} are no rejects")
 
 
 def _show_offsets(parsed: argparse.Namespace, settings: Settings) -> None:

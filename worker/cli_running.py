@@ -86,7 +86,7 @@ def _purge(_: argparse.Namespace, settings: Settings) -> None:
 
 
 def _erase(parsed: argparse.Namespace, settings: Settings) -> None:
-    from worker.retention import LEFT, erase
+    from worker.erasure import erase
 
     _check_address(parsed.address)
     if not parsed.yes:
@@ -97,9 +97,9 @@ def _erase(parsed: argparse.Namespace, settings: Settings) -> None:
     left = 0
     with connect_once(settings, "email-worker erase") as connection:
         for found in erase(connection, settings, parsed.address):
-            print(f"{found.number:>8,}  {LEFT if found.is_left else ''}{found.what}")
+            print(f"{found.number:>8,}  {'NOT erased: ' if found.is_left else ''}{found.what}")
             left += found.number * found.is_left
-    print("Not reachable from here: backups, the providers' logs, Kafka until its retention ends, Redis's streams.")
+    print("Not reachable from here: backups, the providers' logs, Kafka until its retention ends.")
     if left:
         sys.exit(1)
 

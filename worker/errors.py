@@ -7,6 +7,7 @@
     │   ├── PoolerInBetween       the connection does not keep its session
     │   └── SchemaMismatch        not migrated, or migrated by a newer version
     ├── BadMessage           a message that cannot become a job; it is kept as a reject
+    ├── NoSuchReject         no reject has this number
     ├── BadSuppression       an entry that cannot be in the list of suppressions
     ├── ClaimLost            the claiming transaction is gone, and its locks with it
     ├── JournalUnavailable   the intent could not be written, so nothing may be sent
@@ -48,6 +49,10 @@ class SchemaMismatch(DatabaseError):
 
 class BadMessage(EmailWorkerError):
     """A message cannot become a job. The text begins with the path of the field."""
+
+
+class NoSuchReject(EmailWorkerError):
+    """There is no reject of this number: it was put back, or never there."""
 
 
 class BadSuppression(EmailWorkerError):

@@ -5,6 +5,7 @@ writes in the same transaction, such as the source's position; a message that on
 one its place. The same job twice is one row.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -62,14 +63,14 @@ _UNKNOWN_TYPE = '$.type: unknown email type "{}"; the known ones are in email_ty
 Readable = tuple[int, JobRow]
 
 
-def portions(messages: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """The messages in portions of PORTION_BYTES or so, for those who may store them in several transactions."""
+def portions(messages: Iterable[T], size: Callable[[T], int], most: int = sys.maxsize) -> Iterator[list[T]]:
+    """Messages in portions of PORTION_BYTES or so, and `most` at most, for whoever may store them one after the other."""
     some: list[T] = []
     total = 0
     for message in messages:
         some.append(message)
         total += size(message)
-        if total >= PORTION_BYTES:
+        if total >= PORTION_BYTES or len(some) == most:
             yield some
             some, total = [], 0
     if some:

@@ -6,8 +6,12 @@ local updated_at = now[1] .. '.' .. string.format('%06d', now[2])
 local is_dead = false
 for at = 3, #ARGV, 4 do
     local key = 'email:job:' .. ARGV[at]
-    redis.call('HSET', key, 'status', ARGV[at + 1], 'attempts', ARGV[at + 2], 'updated_at', updated_at)
-    redis.call('EXPIRE', key, ARGV[1])
+    local known = tonumber(redis.call('HGET', key, 'attempts') or 0) or 0
+    -- A slow worker's news of an earlier attempt are old.
+    if known <= tonumber(ARGV[at + 2]) then
+        redis.call('HSET', key, 'status', ARGV[at + 1], 'attempts', ARGV[at + 2], 'updated_at', updated_at)
+        redis.call('EXPIRE', key, ARGV[1])
+    end
     if ARGV[at + 3] ~= '' then
         redis.call('RPUSH', KEYS[1], ARGV[at + 3])
         is_dead = true

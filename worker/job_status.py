@@ -94,12 +94,15 @@ class JobStatus:
         arguments: list[str | int] = [self._ttl, self._kept]
         for news in some:
             arguments += news
+        dropped, self._overflown = self._overflown, 0
         try:
             await script(keys=[self._dead_letters], args=arguments)
         except (RedisError, OSError) as error:
-            log.warning("Redis was not told of jobs", jobs=len(some) + self._overflown, error=str(error))
-            self._overflown = 0
+            log.warning("Redis was not told of jobs", jobs=len(some) + dropped, error=str(error))
             await asyncio.sleep(PAUSE_SECONDS)
+        else:
+            if dropped:
+                log.warning("Redis was not told of jobs", jobs=dropped, error="it is slower than the jobs end")
 
 
 def _news(settlement: Settlement) -> News:

@@ -22,17 +22,16 @@ from worker import metrics
 from worker.account_quotas import AccountQuotas
 from worker.bucket_keeper import BucketKeeper
 from worker.catalog import Catalog
-from worker.db import claim_session, connect_once, open_pool, query, unreachable
+from worker.db import claim_session, open_pool, query, unreachable
 from worker.delivery import Delivery
 from worker.drain import Drain
-from worker.errors import DatabaseError
 from worker.job import Queue
 from worker.job_status import JobStatus
 from worker.journal import Journal
 from worker.loop_lag import LoopLag
 from worker.providers.breaker import Breaker
 from worker.providers.registry import make_router, sender_of
-from worker.queue_gauges import QueueGauges
+from worker.queue_gauges import QueueGauges, is_work_waiting
 from worker.rate_limits import RateLimits
 from worker.relay import Relay
 from worker.retention import purge
@@ -41,7 +40,8 @@ from worker.slots import Slots
 from worker.tasks import DELIVER, RELAY, RELAY_LOCK, deliver_lock
 from worker.vital_signs import IDLE_SECONDS, VitalSigns
 
-LOOK_SECONDS = 2
+# Shorter than a probe waits.
+LOOK_SECONDS = 4.0
 # Everybody waits for a bucket that somebody holds.
 LIMITS_SESSION = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
 
@@ -81,6 +81,7 @@ class WorkerProcess:
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open everything; what was opened is closed by the stack, in the other order."""
+        self._loop = asyncio.get_running_loop()
         self._lag.start()
         metrics.watch_loop(lambda: self._lag.seconds)
         metrics.dkim_key_expires(self._settings.dkim_key_expires)
@@ -151,8 +152,17 @@ class WorkerProcess:
         """Read what the metrics tell of the queue; only where they are served."""
         if not self._settings.metrics_port:
             return
-        async with _outages_told("reading the gauges"), self._keeping.connection() as connection:
-            await self._gauges.read(connection)
+        async with _outages_told("reading the gauges"):
+            await self._gauges.read(self._keeping)
+
+    def is_work_waiting(self) -> bool:
+        """Whether jobs have been due for a while that nobody holds; for another thread than the loop's."""
+        asked = asyncio.run_coroutine_threadsafe(is_work_waiting(self._keeping, IDLE_SECONDS), self._loop)
+        try:
+            return asked.result(LOOK_SECONDS)
+        except TimeoutError:
+            # A loop that does not turn is found by others.
+            return False
 
     async def purge(self) -> None:
         """Remove what is older than it is to be kept."""
@@ -183,28 +193,18 @@ async def open_process(app: procrastinate.App, settings: Settings, signs: VitalS
 
 @asynccontextmanager
 async def _outages_told(what: str) -> AsyncIterator[None]:
-    """A periodic task that finds no Postgres, or is refused by ours, tells so in a line, and is done the next time."""
+    """A periodic task that Postgres does not answer, or refuses, tells so in a line, and is done the next time."""
     try:
         yield
     except (psycopg.OperationalError, PoolTimeout) as error:
-        log.warning("a periodic task found no Postgres", task=what, error=str(error).strip())
+        log.warning("a periodic task was not done", task=what, error=str(error).strip())
     except psycopg.DatabaseError as error:
         if not (error.sqlstate or "").startswith("EM"):
             raise
-        log.error("a periodic task was refused", task=what, error=f"{error.diag.message_primary}. {error.diag.message_hint}")
+        log.error(
+            "a periodic task was refused", task=what, error=f"{error.diag.message_primary}. {error.diag.message_hint}"
+        )
 
 
 def _level(breaker: Breaker) -> float:
     return breaker.level
-
-
-def is_work_waiting(settings: Settings) -> bool:
-    """Whether jobs have been due for a minute that nobody holds. False while Postgres is away: others see to that."""
-    try:
-        with connect_once(settings, "email-worker health") as connection:
-            # Beside a locked table the probe would hang, and a healthy fleet be started again.
-            connection.execute(f"SET statement_timeout = '{LOOK_SECONDS}s'".encode())
-            row = connection.execute(query("work_waits"), {"seconds": IDLE_SECONDS}).fetchone()
-            return row == (True,)
-    except (psycopg.Error, DatabaseError):
-        return False

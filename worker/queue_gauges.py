@@ -1,11 +1,13 @@
-"""The queue as Prometheus sees it: depth, age, doubts, books. Read by one process at a time; the others tell nothing.
+"""The queue as Prometheus and health checks see it: depth, age, doubts, books, and whether work waits.
+
+The gauges are read by one process at a time; the others tell nothing.
 
 Which one it is, is procrastinate's choice: a periodic task reads, and its process tells what it read for a minute. So
 the series of several processes are aggregated with max, never with sum.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -13,15 +15,17 @@ import structlog
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from worker.db import query
 
 # Longer than from one reading to the next, so that there is no gap when another process reads.
 VALID_SECONDS = 60.0
 BOOKS_EVERY_SECONDS = 300.0
-# How far back the books are compared: as far as it goes within BOOKS_SECONDS.
+# How far back the books are compared: as far as it goes within STATEMENT_SECONDS.
 BOOKS_PERIODS = ("2 days", "2 hours", "10 minutes")
-BOOKS_SECONDS = 5
+# What a statement may take: others wait for the same connection for POOL_SECONDS.
+STATEMENT_SECONDS = 2
 
 # gauge of queue_gauges.sql -> name, what it is, labels
 _FAMILIES = {
@@ -73,31 +77,47 @@ class QueueGauges(Collector):
                     family.add_metric([first, second][: len(labels)], value)
             yield family
 
-    async def read(self, connection: AsyncConnection[Any]) -> None:
-        """Read everything, the books now and then."""
-        cursor = await connection.execute(query("queue_gauges"))
-        reading: Reading = {(gauge, first, second): value for gauge, first, second, value in await cursor.fetchall()}
+    async def read(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+        """Read everything, the books now and then; others get the connection in between."""
+        rows = await ask_briefly(pool, query("queue_gauges"))
+        reading: Reading = {(gauge, first, second): value for gauge, first, second, value in rows}
         if self._has_relay:
-            cursor = await connection.execute(query("relay_lag"))
-            row = await cursor.fetchone()
-            reading["relay", "", ""] = row[0] if row else 0.0
+            ((reading["relay", "", ""],),) = await ask_briefly(pool, query("relay_lag"))
         if time.monotonic() - self._books_read_at > BOOKS_EVERY_SECONDS:
-            self._books = await _books_difference(connection)
+            self._books = await _books_difference(pool)
             self._books_read_at = time.monotonic()
         if self._books is not None:
             reading["books", "", ""] = self._books
         self._reading, self._read_at = reading, time.monotonic()
 
 
-async def _books_difference(connection: AsyncConnection[Any]) -> float | None:
+async def _books_difference(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> float | None:
     """Jobs that disagree, of as long a time as can be looked at; None when not even the shortest can."""
     for period in BOOKS_PERIODS:
         try:
-            async with connection.transaction():
-                await connection.execute(f"SET LOCAL statement_timeout = '{BOOKS_SECONDS}s'".encode())
-                cursor = await connection.execute(query("count_books_difference"), {"period": period})
-                row = await cursor.fetchone()
-                return float(row[0]) if row else None
+            ((jobs,),) = await ask_briefly(pool, query("count_books_difference"), {"period": period})
+            return float(jobs)
         except psycopg.errors.QueryCanceled:
             log.info("the books are too long to compare so far back", period=period)
     return None
+
+
+async def is_work_waiting(pool: AsyncConnectionPool[AsyncConnection[Any]], seconds: float) -> bool:
+    """Whether jobs have been due for so long that nobody holds. False where nobody can tell: others see to that."""
+    try:
+        return await ask_briefly(pool, query("work_waits"), {"seconds": seconds}) == [(True,)]
+    except (psycopg.Error, PoolTimeout):
+        return False
+
+
+async def ask_briefly(
+    pool: AsyncConnectionPool[AsyncConnection[Any]], statement: bytes, parameters: Mapping[str, object] | None = None
+) -> list[tuple[Any, ...]]:
+    """The rows of a statement that has STATEMENT_SECONDS: on a large table, or beside a locked one, it would take more.
+
+    Raises psycopg's QueryCanceled.
+    """
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'".encode())
+        cursor = await connection.execute(statement, parameters)
+        return await cursor.fetchall()

@@ -8,12 +8,10 @@ import psycopg
 from psycopg import Connection
 
 from worker.db import query
-from worker.errors import EmailWorkerError
+from worker.errors import NoSuchReject
 from worker.intake import Received, Result, Verdict, store
 
-
-class NoSuchReject(EmailWorkerError):
-    """There is no reject of this number: it was replayed, or never there."""
+GONE = "it was put back already, or never there"
 
 
 class RejectLine(NamedTuple):
@@ -44,10 +42,10 @@ def list_rejects(connection: Connection[Any], most: int) -> list[RejectLine]:
 
 
 def read_reject(connection: Connection[Any], number: int) -> Reject:
-    """One of them. Raises NoSuchReject."""
+    """One of them. Raises NoSuchReject, in words."""
     row = connection.execute(query("read_reject"), {"id": number}).fetchone()
     if row is None:
-        raise _no_such(number)
+        raise NoSuchReject(f"there is no reject {number}: {GONE}")
     return Reject(*row)
 
 
@@ -58,20 +56,18 @@ def all_numbers(connection: Connection[Any]) -> list[int]:
 
 def replay(
     connection: Connection[Any], numbers: list[int], mended: bytes | None = None
-) -> Iterator[tuple[int, Verdict]]:
-    """Put rejects back into the queue, `mended` instead of the original; one that is refused again stays as it was."""
+) -> Iterator[tuple[int, Verdict | None]]:
+    """Put rejects back into the queue, `mended` instead of the original; one that is refused again stays as it was.
+
+    Without a verdict: there is no reject of that number any more.
+    """
     for number in numbers:
-        verdict = Verdict(Result.REJECTED)
+        verdict: Verdict | None = None
         with connection.transaction():
             row = connection.execute(query("take_reject"), {"id": number}).fetchone()
-            if row is None:
-                raise _no_such(number)
-            source, position, raw = row
-            (verdict,) = store(connection, source, [Received(position, raw if mended is None else mended)])
-            if verdict.result is Result.REJECTED:
-                raise psycopg.Rollback
+            if row is not None:
+                source, position, raw = row
+                (verdict,) = store(connection, source, [Received(position, raw if mended is None else mended)])
+                if verdict.result is Result.REJECTED:
+                    raise psycopg.Rollback
         yield number, verdict
-
-
-def _no_such(number: int) -> NoSuchReject:
-    return NoSuchReject(f"there is no reject {number}: it was put back already, or never there")

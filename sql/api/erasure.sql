@@ -1,6 +1,21 @@
 -- What the database knows of one person, made nobody's.
 
-CREATE OR REPLACE FUNCTION email_erase(address text) RETURNS TABLE (what text, how_many bigint)
+CREATE OR REPLACE FUNCTION email_readable(raw bytea) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    -- As jsonb its escapes are resolved: j\u00f6rg is jörg.
+    RETURN convert_from(raw, 'UTF8')::jsonb::text;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN encode(raw, 'escape');
+END $$;
+
+COMMENT ON FUNCTION email_readable(bytea) IS 'A reject''s bytes as a text to search in.
+SELECT email_readable(raw) FROM email_rejects;';
+
+-- CREATE OR REPLACE cannot give it another column.
+DROP FUNCTION IF EXISTS email_erase(text);
+
+CREATE FUNCTION email_erase(address text) RETURNS TABLE (what text, how_many bigint, is_left boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -27,6 +42,7 @@ BEGIN
         OR j.content ~* mentioned OR j.subject ~* mentioned OR j.error_message ~* mentioned
     FOR UPDATE SKIP LOCKED;
 
+    is_left := false;
     what := 'pending jobs cancelled';
     SELECT count(*) FILTER (WHERE email_cancel(j.job_id) = 'cancelled') INTO how_many
     FROM email_jobs AS j JOIN email_erasing AS e ON e.id = j.id
@@ -81,7 +97,7 @@ BEGIN
     what := 'rejects without their message now';
     UPDATE email_rejects AS r
     SET raw = convert_to('erased ' || r.id, 'UTF8'), error = regexp_replace(r.error, mentioned, 'erased', 'gi')
-    WHERE encode(r.raw, 'escape') ~* mentioned OR position(convert_to(given, 'UTF8') IN r.raw) > 0;
+    WHERE email_readable(r.raw) ~* mentioned OR position(convert_to(given, 'UTF8') IN r.raw) > 0;
     GET DIAGNOSTICS how_many = ROW_COUNT;
     RETURN NEXT;
 
@@ -99,7 +115,8 @@ BEGIN
     END IF;
     RETURN NEXT;
 
-    what := 'NOT erased: jobs in a worker''s hands, or pending and mentioning the address; run it again';
+    is_left := true;
+    what := 'jobs in a worker''s hands, or pending and mentioning the address; run it again';
     SELECT count(*) INTO how_many
     FROM email_jobs AS j
     WHERE email_normal_address(j.recipient_email) = normal
@@ -109,5 +126,5 @@ BEGIN
 END $$;
 
 COMMENT ON FUNCTION email_erase(text) IS
-'Removes a person by address: from jobs (pending ones are cancelled), attempts, events and rejects. Counts stay, and suppressions under a keyed hash, so that nobody writes to them again. The last line says what is left. It reads whole tables. Redis and Kafka it cannot reach: email-worker erase does Redis; Kafka''s email-events hold no addresses, but email-jobs and email-dlq keep messages until their retention ends. A job_id stays as it is: do not make it of an address.
+'Removes a person by address: from jobs (pending ones are cancelled), attempts, events and rejects. Counts stay, and suppressions under a keyed hash, so that nobody writes to them again. is_left: what it could not erase. It reads whole tables. Redis and Kafka it cannot reach: email-worker erase does Redis; Kafka''s email-events hold no addresses, but email-jobs and email-dlq keep messages until their retention ends. A job_id stays as it is: do not make it of an address.
 SELECT * FROM email_erase(''ann@example.com'');';

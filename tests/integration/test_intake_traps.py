@@ -1,5 +1,6 @@
 """Traps of the intake: what was once accepted, reordered, quoted or deleted, and must not be."""
 
+import io
 import json
 import os
 import subprocess
@@ -11,9 +12,9 @@ import psycopg
 import pytest
 
 from tests.integration.command import Command
-from tests.integration.rows import Connection, column, insert_job, job, value
+from tests.integration.rows import Connection, column, insert_job, job, rows, value
 from tests.support import Database
-from worker import intake
+from worker import enqueue, intake
 from worker.db import query
 from worker.events import event_schema
 from worker.intake import PORTION_BYTES, Received, Result, portions, size_of, store
@@ -139,6 +140,37 @@ def test_numbers_that_are_long_as_text_do_not_stop_the_claim(db: Connection, fie
         insert_job(db, "poison", **{field: document})
     with pytest.raises(psycopg.errors.CheckViolation, match="must be under"):
         db.execute(f"UPDATE email_jobs SET {field} = %s", [document])
+
+
+def test_a_line_that_never_ends_is_one_reject(db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of it no more is read at once than a message may have; the lines around it are jobs."""
+    monkeypatch.setattr(enqueue, "LARGEST_BYTES", 1000)
+    read: list[int] = []
+
+    class Lines(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            line = super().readline(size)
+            read.append(len(line))
+            return line
+
+    endless = message("endless", content="x" * 20_000)
+    lines = Lines(b"\n".join([message("before"), endless, message("after")]))
+    counts = enqueue.enqueue_lines(db, lines, "f", lambda _: None)
+    assert (counts["accepted"], counts["rejected"]) == (2, 1)
+    assert column(db, "SELECT job_id FROM email_jobs ORDER BY seq") == ["before", "after"]
+    assert rows(db, "SELECT position, length(raw) FROM email_rejects") == [("f:2", 1001)]
+    assert max(read) == 1001
+
+
+def test_a_file_is_held_a_portion_at_a_time(db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large lines come a few at a time, and never more than some hundreds."""
+    monkeypatch.setattr(intake, "PORTION_BYTES", 50_000)
+    held: list[int] = []
+    many = io.BytesIO(b"\n".join(message(f"j-{n}", content="x" * (20_000 if n < 9 else 1)) for n in range(700)))
+    enqueue.enqueue_lines(db, many, "f", lambda progress: held.append(progress.counts.total()))
+    steps = [after - before for before, after in zip([0, *held], held, strict=False)]
+    assert steps[:3] == [3, 3, 3]
+    assert max(steps) <= enqueue.BATCH
 
 
 def test_large_messages_are_stored_a_few_at_a_time() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def test_a_delivered_job_is_told(
         eventually(lambda: _status(client, f"busy-{prefix}").get("status") == "sent", "the other one is told")
         assert _status(client, f"busy-{prefix}")["attempts"] == "2"
     client.delete(f"email:job:good-{prefix}", f"email:job:busy-{prefix}")
+
+
+def test_old_news_do_not_hide_newer_ones(redis_beside: RedisServer, client: Any) -> None:
+    """A slow worker tells of an earlier attempt after another one has told of a later one."""
+    job_id = f"slow-{redis_beside.prefix}"
+    told: Any = client.register_script(files("worker").joinpath("job_status.lua").read_text())
+    for status, attempts in (("sent", 10), ("pending", 9), ("pending", 2)):
+        told(keys=[redis_beside.dead_letters], args=[600, 100, job_id, status, attempts, ""])
+        assert _status(client, job_id)["status"] == "sent"
+    told(keys=[redis_beside.dead_letters], args=[600, 100, job_id, "pending", 10, ""])
+    assert _status(client, job_id)["status"] == "pending"
+    client.delete(f"email:job:{job_id}")
 
 
 def test_a_retry_is_told_as_pending(

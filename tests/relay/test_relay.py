@@ -149,7 +149,10 @@ async def test_an_event_of_others_with_an_odd_attempt_stops_nobody(
     """What stands in event_data is whatever its writer put there."""
     insert_job(db)
     for odd in ('{"attempt": "x-1"}', '{"attempt": 99999999999}', '{"attempt": [1]}', '{"attempt": -1}', "[]"):
-        db.execute("INSERT INTO email_tracking (job_id, event_type, event_data) SELECT id, 'opened', %s FROM email_jobs", (odd,))
+        db.execute(
+            "INSERT INTO email_tracking (job_id, event_type, event_data) SELECT id, 'opened', %s FROM email_jobs",
+            (odd,),
+        )
     async with scene.open_relay(database, kafka) as relay:
         assert await scene.publish_all(relay) == 5
     listener.await_ids(scene.event_ids(db))

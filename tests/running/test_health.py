@@ -1,5 +1,6 @@
 """What /healthz and /readyz say of a process that lives, hangs, or has lost Postgres."""
 
+import asyncio
 import signal
 import socket
 from contextlib import ExitStack, suppress
@@ -10,9 +11,9 @@ from lab.sink_process import Sink
 from tests.integration.rows import Connection, insert_jobs
 from tests.running.scrape import get, port_of
 from tests.support import Database, eventually, running_worker
-from worker.db import connect_once
+from worker.db import connect_once, open_pool
 from worker.migrate import migrate
-from worker.process import is_work_waiting
+from worker.queue_gauges import is_work_waiting
 from worker.vital_signs import IDLE_SECONDS, LOOP_SECONDS, VitalSigns
 
 FIRST_PORT = 19_480
@@ -101,18 +102,28 @@ def test_a_stopped_process_does_not_answer_as_if_it_lived(database: Database, si
 
 
 def test_a_pause_and_a_limit_are_no_illness(database: Database, db: Connection, sink: Sink) -> None:
-    """Jobs that are due and may not be sent are no reason to start a worker again."""
+    """Jobs that are due and may not be sent are no reason to start a worker again; nor is a look that takes too long."""
+
+    def is_waiting() -> bool:
+        async def ask() -> bool:
+            async with open_pool(database.settings(), "tests", most=1) as pool:
+                return await is_work_waiting(pool, 60.0)
+
+        return asyncio.run(ask())
+
     insert_jobs(db, 3)
     db.execute("ALTER TABLE email_jobs DISABLE TRIGGER USER")
     db.execute("UPDATE email_jobs SET next_attempt_at = now() - interval '1 hour'")
-    assert is_work_waiting(database.settings())
+    assert is_waiting()
     db.execute("SELECT email_pause('queue', 'transactional')")
-    assert not is_work_waiting(database.settings())
+    assert not is_waiting()
     db.execute("SELECT email_resume('queue', 'transactional'), email_pause('type', 'booking-confirmation')")
-    assert not is_work_waiting(database.settings())
+    assert not is_waiting()
     db.execute("SELECT email_resume('type', 'booking-confirmation')")
     with ExitStack() as stack:
         holder = stack.enter_context(database.connect())
         holder.autocommit = False
         holder.execute("SELECT FROM email_jobs FOR UPDATE")
-        assert not is_work_waiting(database.settings())
+        assert not is_waiting()
+        holder.execute("LOCK TABLE email_jobs")
+        assert not is_waiting()
