@@ -12,7 +12,7 @@ from typing import Any, Unpack
 import procrastinate
 import psycopg
 import structlog
-from procrastinate import utils
+from procrastinate import exceptions, utils
 from procrastinate.app import WorkerOptions
 from psycopg_pool import AsyncConnectionPool
 
@@ -33,6 +33,12 @@ from worker.watchdog import Watchdog
 PERIODIC_SLOTS = 2
 # procrastinate's transactions are one statement each: whoever is frozen in one must not hold up everybody's tasks.
 TASK_SESSION = {"idle_in_transaction_session_timeout": "5000"}
+# Options of procrastinate's worker command that would contradict our settings.
+_NOT_HERE = {
+    "queues": "every worker serves all mail; email_pause() stops a queue",
+    "concurrency": "set WORKER_CONCURRENCY",
+    "name": "set WORKER_NAME",
+}
 # The end of a shutdown that the batch deadline does not bound.
 SHUTDOWN_GRACE_SECONDS = 10.0
 
@@ -95,11 +101,17 @@ class WorkerApp(procrastinate.App):
                 await check_session(connection)
                 await check_schema(connection)
                 await check_room(connection, self.settings)
+            return
         except psycopg.OperationalError as error:
-            raise unreachable(self.settings, error) from None
+            away = unreachable(self.settings, error)
+        # Not in the except clause: procrastinate's command prints the context of an error too.
+        raise away
 
     async def run_worker_async(self, **options: Unpack[WorkerOptions]) -> None:
         """Run until SIGTERM or SIGINT; then finish what is in a provider's hands. Raises when it ends by itself."""
+        for option, instead in _NOT_HERE.items():
+            if options.get(option) not in (None, self.worker_defaults.get(option)):
+                raise SettingsError(f"the option --{option} of a worker has no effect here: {instead}")
         with serve_metrics(self.settings, self.signs):
             await self._run_worker(options)
 
@@ -125,6 +137,8 @@ class WorkerApp(procrastinate.App):
             except asyncio.CancelledError:
                 if not process.delivery.stop.is_set:
                     raise
+            except exceptions.ConnectorException as error:
+                log.warning("procrastinate lost Postgres", error=str(error.__cause__ or error).strip())
         if process.delivery.stop.is_set:
             log.info("stopped")
         elif options.get("wait", True):

@@ -124,6 +124,15 @@ class Catalog:
         return edition
 
 
+async def template_now(connection: AsyncConnection[Any], name: str, locale: str | None) -> MailTemplate:
+    """The template that a worker would give a job now. Raises TemplateError."""
+    key = (name, locale, None)
+    found = _choose(key, await _load_templates(connection, {key}))
+    if isinstance(found, TemplateError):
+        raise found
+    return found
+
+
 def template_key(job: Job) -> TemplateKey:
     """What a job asks for: name, locale, version."""
     return (job.template, job.locale, job.template_version)

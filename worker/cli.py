@@ -1,6 +1,7 @@
 """The command line, `email-worker`: a thin face over the functions that do the work.
 
-A user's mistake is one line on standard error and exit status 2; trouble with the world is one line and status 1.
+Arguments and settings that say nothing possible: exit status 2. What could not be done: one line on standard error, and
+status 1. Never a traceback.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
@@ -52,6 +54,7 @@ def _complain(text: str, status: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="email-worker", description="Turns rows of email_jobs into delivered mail.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('email-worker')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("worker", help="run a worker on uvloop; takes the options of procrastinate's worker command")
     migrate = commands.add_parser("migrate", help="bring the database to this version's schema; safe to repeat")
@@ -96,6 +99,10 @@ def _template_parser(parser: argparse.ArgumentParser) -> None:
     preview.add_argument(
         "--data", metavar="FILE", type=Path, help="JSON like the template's sample.json, which is used otherwise"
     )
+    preview.add_argument(
+        "--stored", action="store_true", help="as a worker would choose it now: rows of email_templates win over files"
+    )
+    preview.add_argument("--locale", metavar="TAG", help="with --stored: for a recipient of this language, like pt-BR")
     preview.add_argument("--open", action="store_true", help="show the HTML in the browser")
     preview.add_argument(
         "--png", metavar="FOLDER", type=Path, help="pictures at desktop and phone width, light and dark (Chromium)"
@@ -182,7 +189,12 @@ def _lint(parsed: argparse.Namespace, settings: Settings) -> None:
 def _preview(parsed: argparse.Namespace, settings: Settings) -> None:
     from worker import pictures, workshop
 
-    content = workshop.preview(parsed.name, settings, parsed.data)
+    if parsed.stored:
+        content = asyncio.run(workshop.preview_stored(parsed.name, parsed.locale, settings, parsed.data))
+    elif parsed.locale:
+        raise EmailWorkerError("--locale chooses among stored templates: add --stored")
+    else:
+        content = workshop.preview(parsed.name, settings, parsed.data)
     print(f"Subject: {content.subject}\n\n{content.text}\n")
     if parsed.png:
         for picture in pictures.take_pictures(parsed.name, content.html, parsed.png):

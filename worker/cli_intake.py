@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worker import enqueue, events, message, rejects
-from worker.cli_output import moment, number, print_json, print_table, whole
+from worker.cli_output import moment, number, print_found, some, whole
 from worker.db import connect_once, query
 from worker.errors import EmailWorkerError
 from worker.intake import Result
@@ -37,7 +37,7 @@ def _enqueue_parser(parser: argparse.ArgumentParser) -> None:
 def _rejects_parser(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the newest ones, with what is wrong")
-    listing.add_argument("--most", type=whole, default=50, metavar="N")
+    listing.add_argument("--most", type=some, default=50, metavar="N")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list_rejects)
     show = commands.add_parser("show", help="one, with its message as it came")
@@ -116,11 +116,9 @@ def _schema(parsed: argparse.Namespace, _: Settings) -> None:
 def _list_rejects(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, "email-worker rejects") as connection:
         found = rejects.list_rejects(connection, parsed.most)
-    if parsed.json:
-        print_json(line._asdict() for line in found)
-        return
-    rows = [(str(r.id), moment(r.received_at), f"{r.bytes:,}", r.source, r.position, r.error) for r in found]
-    print_table(("number", "received", "bytes", "source", "position", "what is wrong"), rows, "no rejects")
+    rows = [(r.id, r.received_at, r.bytes, r.source, r.position, r.error) for r in found]
+    names = ("id", "received_at", "bytes", "source", "position", "error")
+    print_found(names, rows, "no rejects", as_json=parsed.json)
 
 
 def _show_reject(parsed: argparse.Namespace, settings: Settings) -> None:
@@ -162,11 +160,7 @@ def _show_offsets(parsed: argparse.Namespace, settings: Settings) -> None:
     names = ("topic", "partition", "next_offset", "epoch", "updated_at", "topic_id")
     with connect_once(settings, "email-worker ingest") as connection:
         found = connection.execute(query("list_offsets")).fetchall()
-    if parsed.json:
-        print_json(dict(zip(names, row, strict=True)) for row in found)
-        return
-    rows = [(t, str(p), f"{o:,}", str(e), moment(at), i) for t, p, o, e, at, i in found]
-    print_table(names, rows, "no ingestor has read from Kafka yet")
+    print_found(names, found, "no ingestor has read from Kafka yet", as_json=parsed.json)
 
 
 def _reset_offsets(parsed: argparse.Namespace, settings: Settings) -> None:

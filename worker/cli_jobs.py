@@ -3,12 +3,14 @@
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
-from worker.cli_output import moment, print_json, print_table, whole
+from worker.cli_output import print_found, print_json, shown, some
 from worker.db import connect_once, query
 from worker.errors import EmailWorkerError
 from worker.job import Queue, Status
@@ -16,16 +18,17 @@ from worker.log import mask_address, mask_addresses
 from worker.settings import Settings
 
 APPLICATION = "email-worker jobs"
-# 9,999 days are 27 years.
-MOST_SINCE_DIGITS = 5
+# Of the number and its unit: 9,999 days are 27 years.
+MOST_SINCE_LETTERS = 5
 _ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _JOB_COLUMNS = (
-    "job_id", "status", "type", "to", "priority", "retries", "provider", "created", "next attempt", "error"
+    "job_id", "status", "type", "to", "priority", "retries", "provider", "created_at", "next_attempt_at", "error"
 )  # fmt: skip
 _SHOWN = (
-    "job_id", "status", "type", "template", "to", "queue", "priority", "guarantee", "source", "campaign", "created",
-    "scheduled", "expires", "next attempt", "attempts", "retries", "most retries", "provider", "message id", "error",
+    "job_id", "status", "type", "template", "to", "queue", "priority", "guarantee", "source", "campaign_id",
+    "created_at", "scheduled_at", "expires_at", "next_attempt_at", "attempts", "retries", "most_retries", "provider",
+    "message_id", "error",
 )  # fmt: skip
 
 
@@ -41,7 +44,7 @@ def _jobs_parser(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--status", choices=[str(status) for status in Status])
     listing.add_argument("--type")
     listing.add_argument("--queue", choices=[str(queue) for queue in Queue])
-    listing.add_argument("--campaign", metavar="UUID")
+    listing.add_argument("--campaign", type=UUID, metavar="UUID")
     listing.add_argument("--to", metavar="ADDRESS")
     _common(listing)
     listing.set_defaults(run=_list_jobs)
@@ -73,13 +76,13 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", type=_since, default=_ALWAYS, metavar="WHEN", help="30m, 2h, 7d, or 2030-01-31T10:00Z"
     )
-    parser.add_argument("--most", type=whole, default=50, metavar="N")
+    parser.add_argument("--most", type=some, default=50, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def _since(text: str) -> datetime:
     """A moment, or how long ago. Raises what argparse wants to hear."""
-    if text[:-1].isdecimal() and len(text) <= MOST_SINCE_DIGITS and text[-1] in _UNITS:
+    if text[:-1].isdecimal() and len(text) <= MOST_SINCE_LETTERS and text[-1] in _UNITS:
         return datetime.fromtimestamp(time.time(), UTC) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
     try:
         when = datetime.fromisoformat(text)
@@ -109,14 +112,11 @@ def _list_jobs(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, APPLICATION) as connection:
         found = connection.execute(query("list_jobs"), parameters).fetchall()
     rows = [
-        (job_id, status, kind, _address(settings, to), priority, str(retries), provider or "", moment(created),
-         moment(due) if status == Status.PENDING else "", _words(settings, error))
+        (job_id, status, kind, _address(settings, to), priority, retries, provider, created,
+         due if status == Status.PENDING else None, _words(settings, error))
         for job_id, status, kind, to, priority, retries, provider, created, due, error in found
     ]  # fmt: skip
-    if parsed.json:
-        print_json(dict(zip(_JOB_COLUMNS, row, strict=True)) for row in rows)
-    else:
-        print_table(_JOB_COLUMNS, rows, "no such jobs")
+    print_found(_JOB_COLUMNS, rows, "no such jobs", as_json=parsed.json)
 
 
 def _show_job(parsed: argparse.Namespace, settings: Settings) -> None:
@@ -128,7 +128,7 @@ def _show_job(parsed: argparse.Namespace, settings: Settings) -> None:
     values = dict(zip(_SHOWN, row, strict=True))
     values |= {"to": _address(settings, values["to"]), "error": _words(settings, values["error"])}
     if values["status"] != Status.PENDING:
-        values["next attempt"] = None
+        values["next_attempt_at"] = None
     events = [(at, what, attempt, provider, _words(settings, detail)) for at, what, attempt, provider, detail in life]
     names = ("at", "what", "attempt", "provider", "detail")
     if parsed.json:
@@ -136,12 +136,9 @@ def _show_job(parsed: argparse.Namespace, settings: Settings) -> None:
         return
     for name, value in values.items():
         if value not in (None, ""):
-            print(f"{name:14}{moment(value) if isinstance(value, datetime) else value}")
+            print(f"{name:17}{shown(value)}")
     print()
-    rows = [
-        (moment(at), what, str(attempt or ""), provider or "", detail) for at, what, attempt, provider, detail in events
-    ]
-    print_table(names, rows, "nothing has happened yet")
+    print_found(names, events, "nothing has happened yet", as_json=False)
 
 
 def _requeue(parsed: argparse.Namespace, settings: Settings) -> None:
@@ -151,16 +148,29 @@ def _requeue(parsed: argparse.Namespace, settings: Settings) -> None:
 
 def _cancel(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, APPLICATION) as connection:
-        _each(connection, parsed.job_ids, query("cancel_job"))
+        _each(connection, parsed.job_ids, query("cancel_job"), _TOO_LATE)
 
 
-def _each(connection: psycopg.Connection[Any], job_ids: list[str], statement: bytes) -> None:
+# What email_cancel() says of a job that it could not take back; a status, if it has ended.
+_TOO_LATE = {"in flight": "a worker has it in hand", "in doubt": "a worker died with it, and it may have gone"}
+_TOO_LATE |= {str(status): f"too late, it is {status}" for status in Status}
+del _TOO_LATE[Status.CANCELLED]
+
+
+def _each(
+    connection: psycopg.Connection[Any], job_ids: list[str], statement: bytes, refusals: Mapping[str, str] | None = None
+) -> None:
     """One after the other; what cannot be done is told, and the others are done all the same."""
     refused = 0
     for job_id in job_ids:
         try:
             row = connection.execute(statement, {"job_id": job_id}).fetchone()
-            print(f"{job_id}: {row[0] if row else ''}")
+            said = str(row[0]) if row else ""
+            if refusals and said in refusals:
+                refused += 1
+                print(f"{job_id}: {refusals[said]}", file=sys.stderr)
+            else:
+                print(f"{job_id}: {said}")
         except psycopg.errors.DatabaseError as error:
             if not (error.sqlstate or "").startswith("EM"):
                 raise
@@ -175,23 +185,12 @@ def _list_dead(parsed: argparse.Namespace, settings: Settings) -> None:
     statement = query("dead_causes") if parsed.causes else query("list_dead")
     with connect_once(settings, APPLICATION) as connection:
         found = connection.execute(statement, parameters).fetchall()
-    rows: list[tuple[str, ...]]
+    names: tuple[str, ...] = ("job_id", "type", "template", "provider", "retries", "dead_since", "error")
     if parsed.causes:
-        names: tuple[str, ...] = ("jobs", "type", "provider", "newest", "cause")
-        rows = [
-            (f"{jobs:,}", kind, provider, moment(newest), _words(settings, cause))
-            for jobs, kind, provider, cause, newest in found
-        ]
-    else:
-        names = ("job_id", "type", "template", "provider", "retries", "dead since", "error")
-        rows = [
-            (job_id, kind, template, provider or "", str(retries), moment(since), _words(settings, error))
-            for job_id, kind, template, provider, retries, since, error in found
-        ]
-    if parsed.json:
-        print_json(dict(zip(names, row, strict=True)) for row in rows)
-    else:
-        print_table(names, rows, "no dead letters")
+        names = ("jobs", "type", "provider", "newest", "cause")
+    # What was said of it comes last.
+    rows = [(*row[:-1], _words(settings, row[-1])) for row in found]
+    print_found(names, rows, "no dead letters", as_json=parsed.json)
 
 
 def _requeue_dead(parsed: argparse.Namespace, settings: Settings) -> None:

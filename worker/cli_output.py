@@ -2,15 +2,40 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 
-def print_json(objects: Iterable[dict[str, Any]]) -> None:
-    """One JSON object a line."""
+def print_json(objects: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line; moments as RFC 3339 has them."""
     for item in objects:
-        print(json.dumps(item, default=str))
+        print(json.dumps(item, default=_json_value))
+
+
+def _json_value(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def print_found(names: Sequence[str], rows: Sequence[Sequence[object]], nothing: str, *, as_json: bool) -> None:
+    """Rows with these columns: as a table for people, as JSON with the values themselves for programs."""
+    if as_json:
+        print_json(dict(zip(names, row, strict=True)) for row in rows)
+    else:
+        print_table(names, [[shown(value) for value in row] for row in rows], nothing)
+
+
+def shown(value: object) -> str:
+    """A value for people."""
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return moment(value)
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)
 
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
@@ -34,6 +59,14 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return ""
+
+
+def some(text: str) -> int:
+    """An argument that says how many: one at least."""
+    found = number(text, 2**31)
+    if not found:
+        raise argparse.ArgumentTypeError("none at all is not much to ask for: 1 is the least")
+    return found
 
 
 def whole(text: str) -> int:

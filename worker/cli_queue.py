@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from worker.cli_output import age, moment, print_json, print_table
+from worker.cli_output import age, print_found, print_json, print_table
 from worker.db import connect_once, query
 from worker.errors import EmailWorkerError
 from worker.settings import Settings
@@ -25,6 +25,7 @@ def add_commands(commands: Any) -> None:
     pause.add_argument("kind", choices=KINDS, nargs="?", metavar="type|queue|provider")
     pause.add_argument("name", metavar="NAME", nargs="?")
     pause.add_argument("--reason", metavar="TEXT", help="for those who wonder")
+    pause.add_argument("--json", action="store_true", help="what is paused, one JSON object a line")
     pause.epilog = "Effective within a second; what is in hand is finished. Jobs stay pending, at no cost."
     pause.set_defaults(run=_pause)
     resume = commands.add_parser("resume", help="end a pause")
@@ -41,8 +42,8 @@ def _pause(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, APPLICATION) as connection:
         if parsed.kind is None:
             found = connection.execute(query("list_pauses")).fetchall()
-            rows = [(kind, name, moment(at), by, reason or "") for kind, name, reason, by, at in found]
-            print_table(("kind", "name", "paused at", "by", "reason"), rows, "nothing is paused")
+            rows = [(kind, name, at, by, reason) for kind, name, reason, by, at in found]
+            print_found(("kind", "name", "paused_at", "by", "reason"), rows, "nothing is paused", as_json=parsed.json)
             return
         if parsed.name is None:
             raise EmailWorkerError(f"name the {parsed.kind} to pause")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from worker.cli_output import moment, print_json, print_table, whole
+from worker.cli_output import print_found, some
 from worker.db import connect_once
 from worker.errors import EmailWorkerError
 from worker.job import SuppressionReason
@@ -13,6 +13,7 @@ from worker.settings import Settings
 from worker.suppressions import (
     COLUMNS,
     SCOPES,
+    Listed,
     Suppression,
     list_suppressions,
     make_suppression,
@@ -40,7 +41,7 @@ def add_commands(commands: Any) -> None:
     remove.set_defaults(run=_remove)
     listing = ours.add_parser("list", help="the newest entries, or those of one address")
     listing.add_argument("address", metavar="ADDRESS", nargs="?")
-    listing.add_argument("--most", type=whole, default=50, metavar="N")
+    listing.add_argument("--most", type=some, default=50, metavar="N")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list)
     importing = ours.add_parser(
@@ -80,12 +81,8 @@ def _remove(parsed: argparse.Namespace, settings: Settings) -> None:
 def _list(parsed: argparse.Namespace, settings: Settings) -> None:
     with connect_once(settings, APPLICATION) as connection:
         found = list_suppressions(connection, parsed.address, parsed.most)
-    if parsed.json:
-        print_json(entry._asdict() for entry in found)
-        return
-    names = ("address", "scope", "reason", "source", "since", "until")
-    rows = [(e.address, e.scope, e.reason, e.source or "", moment(e.created_at), moment(e.expires_at)) for e in found]
-    print_table(names, rows, f"{parsed.address} is not suppressed" if parsed.address else "nobody is suppressed")
+    nothing = f"{parsed.address} is not suppressed" if parsed.address else "nobody is suppressed"
+    print_found(Listed._fields, found, nothing, as_json=parsed.json)
 
 
 def _import(parsed: argparse.Namespace, settings: Settings) -> None:

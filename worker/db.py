@@ -118,14 +118,17 @@ _POOLER = (
 
 def unreachable(settings: Settings, error: BaseException) -> DatabaseUnreachable | PoolerInBetween:
     """What a failed connection means, in words for whoever has to mend it."""
-    text = str(error).strip()
-    where = f"{settings.db_user}@{settings.db_host}:{settings.db_port}/{settings.db_name}"
+    text = "; ".join(line.strip() for line in str(error).strip().splitlines()).rstrip(".?")
+    where = f"{settings.db_host}:{settings.db_port}/{settings.db_name} as {settings.db_user}"
     if "unsupported startup parameter" in text:
         return PoolerInBetween(_POOLER)
     if isinstance(error, PoolTimeout) or "too many" in text or "remaining connection slots" in text:
         return DatabaseUnreachable(f"Postgres at {where} gave no connection ({text}); {_too_few(settings)}")
+    if f'database "{settings.db_name}" does not exist' in text:
+        return DatabaseUnreachable(f"Postgres at {where}: {text}. Make it (createdb), or check DB_NAME.")
     return DatabaseUnreachable(
-        f"cannot connect to Postgres at {where}: {text}. Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD."
+        f"cannot connect to Postgres at {where}: {text}. "
+        "Check DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD and DB_SSL_MODE."
     )
 
 

@@ -64,7 +64,7 @@ Readable = tuple[int, JobRow]
 
 
 def portions(messages: Iterable[T], size: Callable[[T], int], most: int = sys.maxsize) -> Iterator[list[T]]:
-    """Messages in portions of PORTION_BYTES or so, and `most` at most, for whoever may store them one after the other."""
+    """Messages in portions of PORTION_BYTES or so, and `most` at most, for whoever may store them in turn."""
     some: list[T] = []
     total = 0
     for message in messages:

@@ -8,7 +8,9 @@ import logging
 import re
 import sys
 
+import psycopg
 import structlog
+from psycopg_pool import PoolTimeout
 from structlog.typing import EventDict, Processor
 
 from worker.log_handler import PatientHandler
@@ -25,6 +27,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_traceback,
     ]
     if not settings.log_pii:
         shared.append(_mask_addresses)
@@ -44,6 +47,20 @@ def configure_logging(settings: Settings) -> None:
         for name, level in _QUIETER.items():
             logging.getLogger(name).setLevel(level)
     structlog.contextvars.bind_contextvars(worker=settings.worker_name)
+
+
+def _without_traceback(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """A lost Postgres is a line: where in a library it was noticed tells nobody anything."""
+    given = event.get("exc_info")
+    error = given[1] if isinstance(given, tuple) else given
+    # procrastinate wraps it up.
+    while isinstance(error, BaseException):
+        if isinstance(error, (psycopg.OperationalError, PoolTimeout)):
+            del event["exc_info"]
+            event["error"] = " ".join(str(error).split()) or type(error).__name__
+            break
+        error = error.__cause__
+    return event
 
 
 def _rendering(settings: Settings) -> list[Processor]:

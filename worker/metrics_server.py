@@ -91,7 +91,7 @@ def _bound(settings: Settings, application: "Callable[..., Iterable[bytes]]") ->
         except OSError:
             continue
     raise SettingsError(
-        f"METRICS_PORT={first} is taken, and so are the {number - 1} after it: "
+        f"METRICS_PORT={first} is taken{f', and so are the {number - 1} after it' if number > 1 else ''}: "
         "set another port, a greater METRICS_PORT_RANGE, or 0 for none."
     )
 

@@ -9,14 +9,24 @@ from typing import Any
 
 import psycopg
 from jinja2 import meta, nodes
+from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from worker.catalog import SHIPPED_LOCALE, shipped_names, shipped_source
-from worker.db import query
+from worker.catalog import SHIPPED_LOCALE, shipped_names, shipped_source, template_now
+from worker.db import connection_parameters, query, unreachable
 from worker.errors import TemplateError
 from worker.job import Content
 from worker.render import Brand, limits, render
-from worker.sandbox import GLOBALS, HTML, RESERVED, TEMPLATE_FOLDER, TEXT, TemplateSource, compile_template
+from worker.sandbox import (
+    GLOBALS,
+    HTML,
+    RESERVED,
+    TEMPLATE_FOLDER,
+    TEXT,
+    MailTemplate,
+    TemplateSource,
+    compile_template,
+)
 from worker.settings import Settings
 
 SUBJECT_LENGTH = 120
@@ -40,15 +50,33 @@ def lint(name: str, settings: Settings) -> str | None:
 
 def preview(name: str, settings: Settings, data: Path | None = None) -> Content:
     """A shipped template rendered with its sample, or with the data of a file. Raises TemplateError."""
+    if name not in shipped_names():
+        raise TemplateError(f'no template ships as "{name}". preview --stored looks into email_templates')
     template = compile_template(shipped_source(name))
-    sample = _sample(data or TEMPLATE_FOLDER / name / "sample.json")
+    return _rendered(template, _sample(data or TEMPLATE_FOLDER / name / "sample.json"), SHIPPED_LOCALE, settings)
+
+
+async def preview_stored(name: str, locale: str | None, settings: Settings, data: Path | None = None) -> Content:
+    """What a worker would choose, rows of email_templates first. Raises TemplateError, DatabaseUnreachable."""
+    shipped_sample = TEMPLATE_FOLDER / name / "sample.json"
+    file = data or (shipped_sample if shipped_sample.is_file() else None)
+    parameters = connection_parameters(settings, "email-worker template", planned=True)
+    try:
+        async with await AsyncConnection.connect(**parameters, autocommit=True) as connection:
+            template = await template_now(connection, name, locale)
+    except psycopg.OperationalError as error:
+        raise unreachable(settings, error) from None
+    return _rendered(template, _sample(file) if file else {}, locale or SHIPPED_LOCALE, settings)
+
+
+def _rendered(template: MailTemplate, sample: dict[str, Any], locale: str, settings: Settings) -> Content:
     variables: dict[str, Any] = {
         **GLOBALS,
         **sample.get("data", {}),
         "recipient": {"name": None, "email": "ann@example.com"} | sample.get("recipient", {}),
         "brand": Brand(settings.email_from_name or settings.email_from_address, settings.email_from_address),
         "unsubscribe_url": settings.email_unsubscribe_url or None,
-        "locale": SHIPPED_LOCALE,
+        "locale": locale,
     }
     with limits():
         return render(template, variables)

@@ -13,13 +13,16 @@ LANGUAGE sql STABLE AS $$
             CASE WHEN a.state = 'sending' AND a.attempt <= job.attempt_no THEN 'no answer came: its worker died' END
         )
     FROM job INNER JOIN email_attempts AS a ON a.seq = job.seq
-    WHERE a.state <> 'not_sent'
+    -- Without a provider it was refused before any saw it.
+    WHERE a.state <> 'not_sent' AND a.provider IS NOT NULL
     UNION ALL
     SELECT a.finished_at, a.state::text, a.attempt, a.provider, coalesce(a.answer, a.reason)
     FROM job INNER JOIN email_attempts AS a ON a.seq = job.seq
-    WHERE a.finished_at IS NOT NULL
+    WHERE a.finished_at IS NOT NULL AND (a.state, a.reason) IS DISTINCT FROM ('not_sent', 'cancelled')
     UNION ALL
-    SELECT t.occurred_at, t.event_type::text, NULL, t.provider, coalesce(t.event_data ->> 'reason', t.event_data::text)
+    SELECT t.occurred_at, t.event_type::text, NULL, t.provider, coalesce(
+            t.event_data ->> 'reason', 'by ' || (t.event_data ->> 'by'), t.event_data::text
+        )
     FROM job INNER JOIN email_tracking AS t ON t.job_id = job.id
     ORDER BY 1, 3 NULLS LAST
 $$;

@@ -3,8 +3,8 @@ SELECT
     count(*) AS jobs,
     type,
     coalesce(provider, '') AS provider,
-    left(coalesce(error_message, ''), 200) AS cause,
-    max(updated_at) AS newest
+    max(updated_at) AS newest,
+    left(coalesce(error_message, ''), 200) AS cause
 FROM email_jobs
 WHERE status = 'dead' AND (%(type)s::text IS NULL OR type = %(type)s) AND updated_at >= %(since)s::timestamptz
 GROUP BY type, provider, cause

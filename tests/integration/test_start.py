@@ -40,7 +40,7 @@ def test_a_database_that_is_away_is_told_in_words(database: Database) -> None:
     """Where it looked, what it heard, and which settings to check."""
     said = refusal(database.environment(DB_PORT=1), PROCRASTINATE)
     assert f":1/{database.name}" in said
-    assert "Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD." in said
+    assert "Check DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD and DB_SSL_MODE." in said
     assert "watchdog" not in said
 
 
@@ -86,6 +86,22 @@ WORKER_BATCH_SIZE='many' is not allowed: it must be a whole number, 1 to 1000.
 EMAIL_PROVIDER_PRIMARY='carrier pigeon' is not allowed: it must be smtp or smtp_fallback or ses or sendgrid.
 EMAIL_FROM_ADDRESS='nobody' is not allowed: it must be one address, like mail@example.com.
 """
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        (("-q", "bulk"), "email_pause() stops a queue"),
+        (("-c", "99"), "set WORKER_CONCURRENCY"),
+        (("-n", "mine"), "set WORKER_NAME"),
+    ],
+)
+@pytest.mark.parametrize("command", WORKER_COMMANDS, ids=["procrastinate worker", "email-worker worker"])
+def test_an_option_that_would_mean_something_else_is_refused(
+    database: Database, command: tuple[str, ...], option: tuple[str, str], instead: str
+) -> None:
+    """A worker of procrastinate's queue "bulk" would wait for ever for tasks that nobody puts there."""
+    assert instead in refusal(database.environment(), (*command, *option))
 
 
 def test_wrong_settings_are_named_by_procrastinates_command(database: Database) -> None:

@@ -147,7 +147,7 @@ def test_the_commands(desk: Desk, db: Connection) -> None:
     again = desk("add", "ann@example.com", "--reason", "complaint", "--expires-at", "2030-01-01T00:00:00Z")
     assert again.out == "ann@example.com: was suppressed already; entry renewed (all)\n"
     table = desk("list").out.splitlines()
-    assert table[0].split() == ["address", "scope", "reason", "source", "since", "until"]
+    assert table[0].split() == ["address", "scope", "reason", "source", "created_at", "expires_at"]
     assert table[1].split()[:3] == ["ann@example.com", "all", "complaint"]
     assert json.loads(desk("list", "ANN@example.com", "--json").out)["reason"] == "complaint"
     assert desk("list", "bob@example.com").out == "bob@example.com is not suppressed\n"

@@ -9,7 +9,7 @@ import pytest
 
 from lab.sendgrid_server import SendGridServer
 from tests.integration.command import Command
-from tests.integration.rows import column, row, rows
+from tests.integration.rows import Connection, column, row, rows
 from tests.support import Database
 from worker import catalog, pictures, workshop
 from worker.catalog import shipped_names, shipped_source
@@ -29,7 +29,7 @@ def test_lint_looks_at_the_named_ones(command: Command) -> None:
     assert ended.status == 1
     assert ended.out.splitlines() == [
         "ok    newsletter",
-        'FAIL  nope  unknown template "nope": no active row in email_templates and no shipped files',
+        'FAIL  nope  no template ships as "nope". preview --stored looks into email_templates',
     ]
 
 
@@ -91,6 +91,29 @@ def test_preview_of_wrong_data_fails_in_words(
     assert ended.status == 1
     assert ended.err.startswith("email-worker: ")
     assert words in ended.err
+
+
+def test_preview_of_what_is_stored(command: Command, database: Database, db: Connection, tmp_path: Path) -> None:
+    """A template of one's own, by its language; a row wins over the files of its name, whose sample it gets."""
+    data = tmp_path / "data.json"
+    data.write_text('{"data": {"name": "Ann"}}')
+    for name, locale, subject in (("mine", "default", "Hello {{ name }}"), ("mine", "de", "Hallo {{ name }}"),
+                                  ("newsletter", "default", "Stored {{ title }}")):  # fmt: skip
+        db.execute(
+            "INSERT INTO email_templates (name, locale, subject, html_content) VALUES (%s, %s, %s, '<p>x</p>')",
+            (name, locale, subject),
+        )
+
+    def first_line(*arguments: str) -> str:
+        ended = command("template", "preview", *arguments, **database.environment())
+        return (ended.out or ended.err).splitlines()[0]
+
+    assert first_line("mine", "--stored", "--data", str(data)) == "Subject: Hello Ann"
+    assert first_line("mine", "--stored", "--locale", "de-AT", "--data", str(data)) == "Subject: Hallo Ann"
+    assert first_line("newsletter", "--stored").startswith("Subject: Stored ")
+    assert "--stored" in first_line("mine")
+    assert "unknown template" in first_line("nope", "--stored")
+    assert "add --stored" in first_line("newsletter", "--locale", "de")
 
 
 def test_sync_stores_the_shipped_templates_once(command: Command, database: Database) -> None:

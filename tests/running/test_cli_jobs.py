@@ -57,7 +57,8 @@ def test_jobs_are_listed_with_masked_addresses(run: Run, dead: Connection) -> No
         (("jobs", "list", "--since", "yesterday"), "'yesterday' is not like 30m, 2h, 7d or 2030-01-31T10:00Z"),
         (("jobs", "list", "--status", "lost"), "invalid choice: 'lost'"),
         (("jobs", "list", "--most", "-1"), "is not a whole number"),
-        (("jobs", "list", "--campaign", "x"), 'invalid input syntax for type uuid: "x"'),
+        (("jobs", "list", "--most", "0"), "1 is the least"),
+        (("jobs", "list", "--campaign", "x"), "invalid UUID value: 'x'"),
         (("jobs", "show", "nope"), "no job has the job_id 'nope'. See: email-worker jobs list"),
         (("jobs", "requeue", "nope"), 'no job has the job_id "nope"'),
         (("jobs", "requeue", "waits"), 'job "waits" is pending already'),
@@ -84,9 +85,9 @@ def test_the_life_of_a_mail_is_on_one_screen(run: Run, database: Database, db: C
     shown = run("jobs", "show", "order-17")
     assert shown.status == 0
     lines = shown.out.splitlines()
-    assert "job_id        order-17" in lines
-    assert "status        sent" in lines
-    assert "to            a***@example.com" in lines
+    assert "job_id           order-17" in lines
+    assert "status           sent" in lines
+    assert "to               a***@example.com" in lines
     assert [line.split("  ")[1] for line in lines[-4:]] == ["enqueued", "handed over", "accepted", "sent"]
     assert "primary smtp by " in shown.out
     (life,) = objects(run("jobs", "show", "order-17", "--json"))
@@ -98,15 +99,20 @@ def test_jobs_are_cancelled_and_requeued_one_by_one(run: Run, dead: Connection) 
     ended = run("jobs", "requeue", "j-1", "waits", "j-2")
     assert (ended.status, ended.out) == (1, "j-1: pending again\nj-2: pending again\n")
     assert "1 of 3 could not be changed" in ended.err
-    assert run("jobs", "cancel", "j-1", "j-3").out == "j-1: cancelled\nj-3: dead\n"
+    ended = run("jobs", "cancel", "j-1", "j-3")
+    assert (ended.status, ended.out) == (1, "j-1: cancelled\n")
+    assert ended.err.splitlines()[0] == "j-3: too late, it is dead"
+    (life,) = objects(run("jobs", "show", "j-1", "--json"))
+    assert (life["status"], life["retries"], life["life"][-1]["what"]) == ("cancelled", 0, "cancelled")
+    assert life["life"][-1]["detail"] == "by postgres"
 
 
 def test_dead_letters_by_cause_and_back(run: Run, dead: Connection) -> None:
     """How many of each cause; requeued by type and time, or all."""
     causes = objects(run("dead", "list", "--causes", "--json"))
     assert [(cause["jobs"], cause["cause"]) for cause in causes] == [
-        ("2", "550 5.1.1 no <a***@example.com> here"),
-        ("1", "template x, line 3"),
+        (2, "550 5.1.1 no <a***@example.com> here"),
+        (1, "template x, line 3"),
     ]
     assert [letter["job_id"] for letter in objects(run("dead", "list", "--json"))][-1] in ("j-1", "j-2", "j-3")
     assert run("dead", "requeue", "--type", "newsletter").out == "0 dead letters are pending again\n"
@@ -120,6 +126,7 @@ def test_pause_and_resume(run: Run, db: Connection) -> None:
     assert run("pause", "type", "newsletter", "--reason", "wrong link").out == "type newsletter: paused\n"
     assert run("pause", "type", "newsletter").out == "type newsletter: was paused already\n"
     assert "wrong link" in run("pause").out
+    assert objects(run("pause", "--json"))[0]["name"] == "newsletter"
     assert run("resume", "type", "newsletter").out == "type newsletter: resumed\n"
     assert run("resume", "type", "newsletter").out == "type newsletter: was not paused\n"
     assert value(db, "SELECT count(*) FROM email_pauses") == 0

@@ -102,7 +102,7 @@ def test_a_stopped_process_does_not_answer_as_if_it_lived(database: Database, si
 
 
 def test_a_pause_and_a_limit_are_no_illness(database: Database, db: Connection, sink: Sink) -> None:
-    """Jobs that are due and may not be sent are no reason to start a worker again; nor is a look that takes too long."""
+    """Jobs that are due and may not be sent are no reason to start a worker again; nor is a slow look."""
 
     def is_waiting() -> bool:
         async def ask() -> bool:
