@@ -1,16 +1,15 @@
 """What was rejected, for those who watch Kafka: the dead letter topic. The rejects in Postgres are the record.
 
-A real broker refuses messages of more than about a megabyte, so the larger ones go as position and reason only.
+Of a large one only position and reason go there.
 """
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.intake import Rejected
+from worker.intake import LARGEST_COPY_BYTES, Rejected
 from worker.kafka import client_config, make_client
 from worker.settings import Settings
 
-LARGEST_BYTES = 900_000
 CLOSE_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -28,7 +27,7 @@ class DeadLetters:
         """Publish a rejected message; never waits."""
         if self._producer is None:
             self._producer = make_client(Producer, client_config(self._settings) | {"enable.idempotence": True})
-        value = rejected.raw if len(rejected.raw) <= LARGEST_BYTES else None
+        value = rejected.raw if len(rejected.raw) <= LARGEST_COPY_BYTES else None
         headers: list[tuple[str, str | bytes | None]] = [
             ("kind", "rejected"),
             ("position", rejected.position),

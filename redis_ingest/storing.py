@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import redis
 import structlog
 
-from worker.intake import Received, Rejected, Verdict, count_results, portions, rejects_of, size_of, store
+from worker.intake import (
+    LARGEST_COPY_BYTES,
+    Received,
+    Rejected,
+    Verdict,
+    count_results,
+    portions,
+    rejects_of,
+    size_of,
+    store,
+)
 from worker.patience import PatientConnection
 from worker.settings import Settings
 from worker.vital_signs import VitalSigns
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
-
-# An entry holds a message whole up to this size; the reject in Postgres holds it in any case.
-LARGEST_ENTRY_BYTES = 900_000
 
 
 log = structlog.get_logger(__name__)
@@ -81,7 +88,7 @@ def _entry(source: str, reject: Rejected) -> bytes:
         "error": reject.error,
         "bytes": len(reject.raw),
     }
-    if len(reject.raw) <= LARGEST_ENTRY_BYTES:
+    if len(reject.raw) <= LARGEST_COPY_BYTES:
         try:
             entry["message"] = reject.raw.decode()
         except UnicodeDecodeError:

@@ -10,8 +10,9 @@ from typing import Any
 from worker import enqueue, events, message, rejects
 from worker.cli_output import moment, number, print_found, some, whole
 from worker.db import connect_once, query
-from worker.errors import EmailWorkerError
+from worker.errors import EmailWorkerError, KafkaUnusable
 from worker.intake import Result
+from worker.kafka import log_ends
 from worker.settings import Settings
 
 BAR = 30
@@ -164,7 +165,25 @@ def _show_offsets(parsed: argparse.Namespace, settings: Settings) -> None:
 
 
 def _reset_offsets(parsed: argparse.Namespace, settings: Settings) -> None:
+    if parsed.to and settings.kafka_bootstrap_servers:
+        _refuse_beyond(parsed, settings)
     parameters = {"topic": parsed.topic, "next_offset": parsed.to, "partition": parsed.partition}
     with connect_once(settings, "email-worker ingest") as connection:
         for partition, was in connection.execute(query("reset_offsets"), parameters).fetchall():
             print(f"{parsed.topic}/{partition}: from {was:,} to {parsed.to:,}")
+
+
+def _refuse_beyond(parsed: argparse.Namespace, settings: Settings) -> None:
+    """A slip of the hand would pass over messages that are not there yet."""
+    try:
+        ends = log_ends(settings, parsed.topic)
+    except KafkaUnusable as error:
+        print(f"not compared with the log: {error}", file=sys.stderr)
+        return
+    beyond = [
+        f"partition {partition} ends at {end:,}"
+        for partition, end in ends.items()
+        if parsed.partition in (None, partition) and parsed.to > end
+    ]
+    if beyond:
+        raise EmailWorkerError(f"{parsed.to:,} lies beyond the log of {parsed.topic}: {', '.join(beyond)}")

@@ -54,6 +54,8 @@ class Verdict(NamedTuple):
 # What is stored at once, and so held in memory several times over.
 PORTION_BYTES = 8_000_000
 LONGEST_REASON = 500
+# Of a reject a copy of this size goes to those who watch Kafka or Redis: a broker refuses more than about a megabyte.
+LARGEST_COPY_BYTES = 900_000
 
 ACCEPTED = Verdict(Result.ACCEPTED)
 DUPLICATE = Verdict(Result.DUPLICATE)

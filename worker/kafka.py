@@ -79,6 +79,26 @@ class Described(NamedTuple):
     partitions: int
 
 
+def log_ends(settings: Settings, topic: str) -> dict[int, int]:
+    """The offset that the next message of each partition will have. Raises KafkaUnusable, SettingsError."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    config = client_config(settings)
+    partitions = describe_topic(make_client(AdminClient, config), topic).partitions
+    # Of a consumer without a subscription no group hears.
+    consumer = make_client(Consumer, config | {"group.id": settings.kafka_group_id})
+    try:
+        return {
+            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_SECONDS)[1]
+            for partition in range(partitions)
+        }
+    except KafkaException as error:
+        raise KafkaUnusable(f"Kafka says nothing of the topic {topic}: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
 def describe_topic(admin: "AdminClient", topic: str) -> Described:
     """What Kafka says of a topic. Raises KafkaUnusable."""
     from confluent_kafka import KafkaException, TopicCollection

@@ -1,6 +1,6 @@
 """What a setting can be: types with their limits, which are also the words by which a wrong value is refused."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
 
@@ -35,11 +35,12 @@ OptionalAddress = Annotated[
 ]
 Encryption = Literal["none", "starttls", "tls"]
 ProviderName = Literal["smtp", "smtp_fallback", "ses", "sendgrid"]
+_ONE = f"({'|'.join(get_args(ProviderName))})"
 Providers = Annotated[
     str,
     Meta(
-        pattern=r"^$|^(smtp|smtp_fallback|ses|sendgrid)(,(smtp|smtp_fallback|ses|sendgrid))*$",
-        description="providers (smtp, smtp_fallback, ses, sendgrid) with commas between, or nothing",
+        pattern=rf"^$|^{_ONE}(,{_ONE})*$",
+        description=f"providers ({', '.join(get_args(ProviderName))}) with commas between, or nothing",
     ),
 ]
 _RATE = r"[1-9]\d{0,6}/[smhd]( burst [1-9]\d{0,6})?"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from lab.sink_process import Sink
 from tests.integration.rows import Connection, column, insert_job, row, rows, value
 from tests.support import Database, eventually, running_worker
+from worker.setting_types import ProviderName
 
 # Longer than a worker needs to look several times.
 A_WHILE = 1.5
@@ -108,6 +110,12 @@ def test_a_paused_provider_is_passed_over_and_the_only_one_waited_for(
     }
     reason = value(db, "SELECT reason FROM email_attempts JOIN email_jobs USING (seq) WHERE job_id = 'passed over'")
     assert reason == "primary smtp: smtp is paused; fallback smtp_fallback"
+
+
+def test_every_provider_can_be_paused(db: Connection) -> None:
+    """SQL knows the same names as the settings."""
+    for name in get_args(ProviderName):
+        assert value(db, "SELECT email_pause('provider', %s)", name) == "paused"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,6 +14,7 @@ from confluent_kafka import TopicPartition
 from kafka_ingest import offsets
 from kafka_ingest.offsets import Held, Log, Topic
 from kafka_ingest.writer import Batch, Item, Written, write
+from tests.integration.command import Command
 from tests.kafka import scene
 from tests.support import Database, eventually
 from worker.db import connect_once
@@ -146,6 +149,23 @@ def test_a_reset_of_one_partition_to_the_middle(road: scene.Road) -> None:
     road.wait_for_offsets({0: 10, 1: 10, 2: 10})
     assert ingestor.stop() == 0
     assert ingestor.counts() == {"accepted": 30, "duplicate": 3, "rejected": 0}
+
+
+def test_the_command_refuses_an_offset_beyond_the_log(
+    road: scene.Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A slip of the hand would pass over what is not there yet; within the log it moves the offset."""
+    road.produce([scene.message(name) for name in scene.ids("job", 12)], partition=1)
+    road.start().reads()
+    road.wait_for_jobs(*scene.ids("job", 12))
+    command = Command(monkeypatch, capsys, tmp_path)
+    reset = partial(command, "ingest", "offsets", "reset", road.topic, **road.environment())
+    refused = reset("--partition", "1", "--to", "1000")
+    assert refused.status == 1
+    assert f"1,000 lies beyond the log of {road.topic}: partition 1 ends at " in refused.err
+    assert reset("--partition", "1", "--to", "3").out == f"{road.topic}/1: from 12 to 3\n"
+    away = reset("--to", "3", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert (away.status, away.err.startswith("not compared with the log: ")) == (0, True)
 
 
 def test_a_reset_while_messages_come(road: scene.Road) -> None:
