@@ -27,6 +27,7 @@ SELECT
     sum(pending) AS pending,
     sum(sent) AS sent,
     sum(dead) AS dead,
+    sum(cancelled) AS cancelled,
     sum(suppressed) AS suppressed,
     sum(expired) AS expired,
     sum(in_doubt) AS in_doubt

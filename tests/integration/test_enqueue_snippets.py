@@ -13,8 +13,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from lab.kafka import broker
 from lab.redis import redis_server
+from lab.sink_process import Sink
 from tests.integration.rows import Connection, insert_job, row, value
-from tests.support import Database, eventually
+from tests.support import Database, eventually, running_worker
 from worker.message import JobRow, read_or_error
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,9 +23,9 @@ MODULES = ROOT / ".venv-deploy" / "node_modules"
 JOB = "SELECT recipient_email, recipient_name, data ->> 'bookingId', status::text FROM email_jobs"
 
 
-def snippets(language: str) -> list[str]:
+def snippets(language: str, document: str = "docs/enqueue.md") -> list[str]:
     """The code blocks of a language."""
-    text = (ROOT / "docs" / "enqueue.md").read_text()
+    text = (ROOT / document).read_text()
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -66,7 +67,7 @@ def test_node_in_ones_own_transaction(database: Database, db: Connection, tmp_pa
 
 def test_the_function_takes_names_for_everything(db: Connection) -> None:
     """As the document has it."""
-    (statement,) = snippets("sql")
+    (statement,) = (text for text in snippets("sql") if text.startswith("SELECT"))
     db.execute(statement)
     assert value(db, "SELECT expires_at - scheduled_at = interval '34.5 hours' FROM email_jobs")
 
@@ -107,15 +108,32 @@ def first_message(servers: str, topic: str) -> bytes:
     return raw
 
 
+def test_the_readmes_own_mail_and_its_jobs_are_sent(database: Database, db: Connection, sink: Sink) -> None:
+    """A type and a template as the README makes them, and the jobs of its examples."""
+    blocks = snippets("sql", "README.md")
+    for beginning in ("INSERT INTO email_types", "INSERT INTO email_jobs"):
+        (block,) = (text for text in blocks if text.startswith(beginning))
+        db.execute(block.encode())
+    db.execute(
+        "SELECT email_enqueue('mine', 'seat-upgrade', 'ann@example.com', '{\"eventName\": \"Concert\", \"row\": 3}')"
+    )
+    with running_worker(database.environment(SMTP_PORT=sink.port)):
+        sent = "SELECT array_agg(job_id ORDER BY job_id) FROM email_jobs WHERE status = 'sent'"
+        eventually(lambda: value(db, sent) == ["booking-4711-confirmed", "mine"], "both are sent")
+    assert value(db, "SELECT count(*) FROM email_jobs WHERE status = 'pending'") == 1
+
+
 def test_a_producer_needs_few_rights(db: Connection) -> None:
     """Those that the document names, and no more."""
     db.execute("DROP ROLE IF EXISTS email_test_producer")
     db.execute("CREATE ROLE email_test_producer")
-    db.execute("GRANT INSERT ON email_jobs TO email_test_producer")
-    db.execute("GRANT SELECT ON email_types, email_job_keys TO email_test_producer")
+    (grants,) = (text for text in snippets("sql") if text.startswith("GRANT"))
+    db.execute(grants.replace("TO booking", "TO email_test_producer").encode())
     try:
         db.execute("SET ROLE email_test_producer")
         insert_job(db, "by a producer")
+        for _ in range(2):
+            db.execute("SELECT email_enqueue('by a producer', 'welcome-email', 'ann@example.com')")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             db.execute("SELECT recipient_email FROM email_jobs")
     finally:
