@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINT := .venv-lint/bin
 
-.PHONY: help setup demo test judges lint format bench docs lock clean
+.PHONY: help setup demo test judges lint format bench docs pictures lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ docs: .venv/ready  ## write the documents that are generated
 	@$(BIN)/email-worker config --format env > .env.example
 	@$(BIN)/email-worker config --format markdown > docs/configuration.md
 	@$(BIN)/python -m lab.dashboards
+
+pictures: .venv/ready  ## draw docs/pictures from the dashboards' questions after a real run (4 minutes; needs prometheus)
+	@$(BIN)/python -m lab.dashboard_pictures
 
 lock: .venv-lint/ready  ## pin the newest versions that fit
 	@$(LINT)/uv pip compile -q --upgrade --universal --python-version 3.11 --no-header --no-annotate --extra dev pyproject.toml -o requirements/dev.txt

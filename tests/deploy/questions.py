@@ -73,31 +73,3 @@ def metric_names(expression: str) -> set[str]:
     """The metrics that an expression names: those of ours, of the process, and `up`."""
     without_strings = re.sub(r'"[^"]*"', '""', expression)
     return set(re.findall(r"(?:\bfleet:)?\b(?:email|process|python)_[\w:]+|\bup\b", without_strings))
-
-
-def as_asked_of_prometheus(expression: str) -> str:
-    """With Grafana's variables put in."""
-    return expression.replace("$__rate_interval", "1m").replace("$__interval", "15s")
-
-
-def as_asked_of_postgres(statement: str, since: str, until: str) -> str:
-    """With Grafana's macros put in, as its data source for Postgres does it: an argument ends at the first bracket."""
-    return re.sub(
-        r"\$(__\w+)\(([^)]*)\)",
-        lambda found: _macro(found[1], [part.strip() for part in found[2].split(",")], since, until),
-        statement.replace("$__interval", "5m"),
-    )
-
-
-def _macro(name: str, arguments: list[str], since: str, until: str) -> str:
-    match name, arguments:
-        case "__timeFilter", [column]:
-            return f"{column} BETWEEN '{since}' AND '{until}'"
-        case "__timeGroupAlias", [column, "5m"]:
-            return f'floor(extract(epoch from {column})/300)*300 AS "time"'
-        case "__timeFrom", [""]:
-            return f"'{since}'"
-        case "__timeTo", [""]:
-            return f"'{until}'"
-        case _:
-            raise AssertionError(f"Grafana has no macro {name} of {arguments}, or this file does not know it")

@@ -13,13 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from lab.dashboard_questions import as_asked_of_prometheus
 from tests.deploy.conftest import Prometheus
 from tests.deploy.questions import (
     DASHBOARDS,
     GRAFANA,
     ROOT,
     Question,
-    as_asked_of_prometheus,
     panels,
     promql,
     read_yaml,

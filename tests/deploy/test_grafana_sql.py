@@ -6,8 +6,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from lab.dashboard_questions import as_asked_of_postgres
 from tests.deploy.conftest import READER
-from tests.deploy.questions import Question, as_asked_of_postgres, sql
+from tests.deploy.questions import Question, sql
 from tests.integration.rows import end_job, insert_job, journal, value
 from tests.support import Database
 from worker.migrate import migrate

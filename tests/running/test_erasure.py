@@ -77,6 +77,7 @@ def test_nothing_is_left_of_a_person(known: Connection) -> None:
         "rejects without their message now": 1,
         "suppressions, kept under a hash": 1,
         "jobs in a worker's hands, or pending and mentioning the address; run it again": 0,
+        "job_ids made of the address: they stay, because other systems know the jobs by them": 0,
     }
     assert set(rows(known, "SELECT how_many, is_left FROM email_erase(%s)", ADDRESS)) == {(0, False), (0, True)}
 
@@ -102,8 +103,14 @@ def test_what_a_worker_holds_is_told_and_goes_the_next_time(known: Connection, d
     with database.connect() as holder:
         holder.autocommit = False
         holder.execute("SELECT FROM email_jobs WHERE job_id = 'pending' FOR UPDATE")
-        assert column(known, LEFT, ADDRESS) == [1]
-    assert column(known, LEFT, ADDRESS) == [0]
+        assert column(known, LEFT, ADDRESS) == [1, 0]
+    assert column(known, LEFT, ADDRESS) == [0, 0]
+
+
+def test_a_job_id_made_of_the_address_is_told(known: Connection) -> None:
+    """It cannot go: the producer would not know the job again, and mail it anew."""
+    insert_job(known, f"welcome:{ADDRESS}", recipient_email="bob@example.com")
+    assert column(known, LEFT, ADDRESS) == [0, 1]
 
 
 def test_the_command_reaches_redis_too(
