@@ -24,6 +24,7 @@ OPERATIONS = (
 )  # fmt: skip
 BUSINESS = (
     "Since midnight UTC", "Sent, by type", "Ends of jobs", "Dead letters, by cause", "Slowest types", "Providers",
+    "Reputation, by provider",
 )  # fmt: skip
 RATE_INTERVAL, INTERVAL = "10s", "10s"
 NOTES = (

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 from psycopg import AsyncConnection
@@ -24,8 +24,8 @@ TRAIL_ROWS = 500
 FULL_SCAN_EVERY_SECONDS = 2.0
 # Full scans may take up to a twentieth of the time, however slow an old snapshot makes them.
 FULL_SCAN_SHARE = 20
-# A look that finds nothing among paused jobs need not pass them again; what commits later than this after it became due
-# waits for the next full scan.
+# A scan that claims all there is among paused jobs need not pass them again. What commits later than this after it
+# became due, or is let go by a worker that dies, waits for the next full scan.
 LATE_SECONDS = 5.0
 
 BEGINNING = ("-infinity", 0)
@@ -51,13 +51,17 @@ class _Trail:
             passed, self.resume = self._claimed.popleft()
             self._rows -= passed
 
-    def fall_back(self, first: tuple[datetime, int]) -> None:
-        self.go_on_behind((first[0], first[1] - 1))
-
     def go_on_behind(self, place: tuple[datetime, int] | None) -> None:
         self._claimed.clear()
         self._rows = 0
         self.resume = place
+
+
+class Scan(NamedTuple):
+    """What was true when a scan began: how often the pauses had changed, and how often a position had gone back."""
+
+    pauses: int
+    falls: int
 
 
 class ClaimPositions:
@@ -66,6 +70,7 @@ class ClaimPositions:
     def __init__(self) -> None:
         self._trails = {priority: _Trail() for priority in Priority}
         self._paused: frozenset[str] = frozenset()
+        self._pauses = self._falls = 0
         self._last_full_scan = float("-inf")
         self._last_duration = 0.0
 
@@ -97,8 +102,20 @@ class ClaimPositions:
             "after_seq": array_literal(seq for _, seq in starts),
         }
 
-    def claimed(self, jobs: Sequence[Job]) -> None:
+    def begin_without(self, paused: frozenset[str]) -> Scan:
+        """A scan for all types but these begins; when they are others than before, all begin at the beginning again."""
+        if paused != self._paused:
+            self._paused = paused
+            self._pauses += 1
+            for trail in self._trails.values():
+                trail.go_on_behind(None)
+        return Scan(self._pauses, self._falls)
+
+    def claimed(self, jobs: Sequence[Job], scan: Scan) -> None:
         """Move on behind what was claimed, or back to what was found behind the position."""
+        if scan.pauses != self._pauses:
+            # Others are sent by now, and some of them stand before these.
+            return
         by_priority: dict[str, list[Job]] = {}
         for job in jobs:
             by_priority.setdefault(job.priority, []).append(job)
@@ -106,20 +123,14 @@ class ClaimPositions:
             trail = self._trails[Priority(priority)]
             first, last = _position(group[0]), _position(group[-1])
             if trail.resume is not None and first <= trail.resume:
-                trail.fall_back(first)
+                self._falls += 1
+                trail.go_on_behind((first[0], first[1] - 1))
             trail.advance(len(group), last)
 
-    def begin_without(self, paused: frozenset[str]) -> None:
-        """Scan for all types but these; when they are others than before, from the beginning."""
-        if paused != self._paused:
-            self._paused = paused
-            for trail in self._trails.values():
-                trail.go_on_behind(None)
-
-    def found_nothing(self, paused: frozenset[str], until: datetime) -> None:
-        """Move on behind what a scan without these types has passed: all that was due by then."""
-        if paused != self._paused:
-            # Somebody scans for others by now, among what this scan has passed.
+    def passed(self, until: datetime, scan: Scan) -> None:
+        """Move on behind what a scan has passed that claimed all there was: what is left of it is paused, or held."""
+        if scan != Scan(self._pauses, self._falls):
+            # Meanwhile another scan has found what this one had behind it.
             return
         for trail in self._trails.values():
             if trail.resume is None or trail.resume < (until, 0):
@@ -142,23 +153,22 @@ async def claim_jobs(
     Jobs of the types in `paused` stay where they are.
     """
     parameters = {"queue": queue, "batch_size": batch_size, "paused": array_literal(paused)}
-    positions.begin_without(paused)
-    began = time.monotonic()
+    scan = positions.begin_without(paused)
     full = positions.full_scan_is_due(found_nothing=False)
     jobs = await _scan(connection, positions, parameters, full=full)
     if not jobs and not full and positions.full_scan_is_due(found_nothing=True):
         jobs = await _scan(connection, positions, parameters, full=True)
-    positions.claimed(jobs)
+    positions.claimed(jobs, scan)
+    if paused and len(jobs) < batch_size:
+        positions.passed(await _some_time_ago(connection), scan)
     if not jobs:
         await connection.execute(b"ROLLBACK")
-        if paused:
-            positions.found_nothing(paused, await _moment_ago(connection, time.monotonic() - began + LATE_SECONDS))
     return jobs
 
 
-async def _moment_ago(connection: AsyncConnection[Any], seconds: float) -> datetime:
-    """A moment by Postgres's clock, by which jobs are due."""
-    cursor = await connection.execute(query("moment_ago"), {"seconds": seconds})
+async def _some_time_ago(connection: AsyncConnection[Any]) -> datetime:
+    """LATE_SECONDS before the open transaction, by Postgres's clock."""
+    cursor = await connection.execute(query("some_time_ago"), {"seconds": LATE_SECONDS})
     row = await cursor.fetchone()
     assert row is not None
     return cast(datetime, row[0])

@@ -9,6 +9,7 @@ import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import psycopg
 import pytest
@@ -83,6 +84,17 @@ def test_prometheus_answers(prometheus: Prometheus, question: Question) -> None:
     answer = prometheus.query(as_asked_of_prometheus(question.text))
     assert bool(answer) is (question.place not in QUIET)
     assert not any(math.isnan(float(series["value"][1])) for series in answer)
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=_stem)
+def test_the_pictures_show_panels_of_the_dashboard(path: Path) -> None:
+    """Under their names, and with the remark that no Grafana has drawn them."""
+    svg = ElementTree.parse(ROOT / "docs" / "pictures" / f"{path.stem}.svg")
+    texts = [(text.get("class"), text.text) for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    _, *titles = [text for kind, text in texts if kind == "title"]
+    assert titles
+    assert set(titles) <= {panel["title"] for panel in panels(path)}
+    assert any("Not a picture of Grafana." in (text or "") for _, text in texts)
 
 
 def test_the_reader_is_not_the_owner(reader: psycopg.Connection[tuple[Any, ...]]) -> None:
