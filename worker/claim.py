@@ -111,11 +111,12 @@ class ClaimPositions:
                 trail.go_on_behind(None)
         return Scan(self._pauses, self._falls)
 
-    def claimed(self, jobs: Sequence[Job], scan: Scan) -> None:
-        """Move on behind what was claimed, or back to what was found behind the position."""
+    def claimed(self, jobs: Sequence[Job], scan: Scan) -> Scan:
+        """Move on behind what was claimed, or back to what was found behind the position; for `passed`."""
         if scan.pauses != self._pauses:
             # Others are sent by now, and some of them stand before these.
-            return
+            return scan
+        falls = 0
         by_priority: dict[str, list[Job]] = {}
         for job in jobs:
             by_priority.setdefault(job.priority, []).append(job)
@@ -123,9 +124,11 @@ class ClaimPositions:
             trail = self._trails[Priority(priority)]
             first, last = _position(group[0]), _position(group[-1])
             if trail.resume is not None and first <= trail.resume:
-                self._falls += 1
+                falls += 1
                 trail.go_on_behind((first[0], first[1] - 1))
             trail.advance(len(group), last)
+        self._falls += falls
+        return Scan(scan.pauses, scan.falls + falls)
 
     def passed(self, until: datetime, scan: Scan) -> None:
         """Move on behind what a scan has passed that claimed all there was: what is left of it is paused, or held."""
@@ -158,7 +161,7 @@ async def claim_jobs(
     jobs = await _scan(connection, positions, parameters, full=full)
     if not jobs and not full and positions.full_scan_is_due(found_nothing=True):
         jobs = await _scan(connection, positions, parameters, full=True)
-    positions.claimed(jobs, scan)
+    scan = positions.claimed(jobs, scan)
     if paused and len(jobs) < batch_size:
         positions.passed(await _some_time_ago(connection), scan)
     if not jobs:

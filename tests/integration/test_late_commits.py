@@ -113,6 +113,40 @@ async def test_paused_jobs_are_passed_once_and_are_there_when_the_pause_ends(
         assert await take(connection, 50, positions) == paused
 
 
+async def test_a_job_among_paused_ones_is_claimed_without_a_look_that_finds_nothing(
+    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many come as are claimed: the scan moves on behind the paused ones all the same."""
+    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
+    positions = ClaimPositions()
+    for number in range(20):
+        insert_job(db, f"paused-{number}", type="booking-reminder", priority="high")
+    async with claiming(database) as connection:
+        for number in range(3):
+            insert_job(db, f"other-{number}")
+            claimed = await take(connection, 10, positions, paused=PAUSED)
+            assert claimed == [f"other-{number}"]
+            assert BEGINNING[0] not in str(positions.parameters(full=False)["after_at"])
+            await finish(connection, claimed)
+
+
+async def test_what_another_worker_let_go_among_paused_jobs_is_found_by_the_next_full_scan(
+    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was locked while a scan passed it."""
+    allow_full_scans(monkeypatch, False)
+    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
+    positions = ClaimPositions()
+    insert_job(db, "paused", type="booking-reminder", priority="high")
+    insert_job(db, "held")
+    async with claiming(database) as connection:
+        with database.connect() as other, other.transaction(force_rollback=True):
+            other.execute("SELECT FROM email_jobs WHERE job_id = 'held' FOR UPDATE")
+            assert await take(connection, 10, positions, paused=PAUSED) == []
+        allow_full_scans(monkeypatch, True)
+        assert await take(connection, 10, positions, paused=PAUSED) == ["held"]
+
+
 async def test_a_commit_that_is_late_among_paused_jobs_is_found_by_the_next_full_scan(
     database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

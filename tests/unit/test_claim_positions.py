@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.values import make_job
 from worker import claim
-from worker.claim import BEGINNING, FULL_SCAN_EVERY_SECONDS, FULL_SCAN_SHARE, TRAIL_ROWS, ClaimPositions
+from worker.claim import BEGINNING, FULL_SCAN_EVERY_SECONDS, FULL_SCAN_SHARE, TRAIL_ROWS, ClaimPositions, Scan
 from worker.job import Job, Priority
 
 START = datetime(2026, 6, 20, 12, tzinfo=UTC)
@@ -50,11 +50,16 @@ def resumes(positions: ClaimPositions, priority: Priority = Priority.NORMAL, *, 
     return None if (at, seq) == BEGINNING else Position(datetime.fromisoformat(at), seq)
 
 
+def claim_all(positions: ClaimPositions, found: list[Job], paused: frozenset[str] = frozenset()) -> Scan:
+    """A scan from its beginning to its end."""
+    return positions.claimed(found, positions.begin_without(paused))
+
+
 def test_scans_start_at_the_beginning() -> None:
     """A new process knows no position, and few claimed rows give none yet."""
     positions = ClaimPositions()
     assert resumes(positions) is None
-    positions.claimed(jobs(range(TRAIL_ROWS)))
+    claim_all(positions, jobs(range(TRAIL_ROWS)))
     assert resumes(positions) is None
 
 
@@ -63,7 +68,7 @@ def test_scans_resume_500_rows_behind(batch: int) -> None:
     """The next scan begins at least 500 claimed rows behind the newest, and at most one batch more than that."""
     positions = ClaimPositions()
     for start in range(0, 5000, batch):
-        positions.claimed(jobs(range(start, start + batch)))
+        claim_all(positions, jobs(range(start, start + batch)))
         newest, resume = start + batch - 1, resumes(positions)
         behind = newest - (-1 if resume is None else resume.seq)
         assert behind >= min(TRAIL_ROWS, newest + 1)
@@ -75,7 +80,7 @@ def test_scans_resume_at_the_end_of_a_batch(sizes: list[int]) -> None:
     """Whatever the sizes of batches: the position is the newest end of a batch that has 500 rows after it."""
     positions, ends, newest = ClaimPositions(), [-1], -1
     for size in sizes:
-        positions.claimed(jobs(range(newest + 1, newest + 1 + size)))
+        claim_all(positions, jobs(range(newest + 1, newest + 1 + size)))
         newest += size
         ends.append(newest)
         expected = max(end for end in ends if newest - end >= TRAIL_ROWS or end == -1)
@@ -85,24 +90,24 @@ def test_scans_resume_at_the_end_of_a_batch(sizes: list[int]) -> None:
 def test_a_row_found_behind_moves_the_position_back() -> None:
     """A late commit's first row is where its neighbours are: the next scan begins right before it."""
     positions = ClaimPositions()
-    positions.claimed(jobs(range(2000)))
-    positions.claimed(jobs(range(2000, 2600)))
+    claim_all(positions, jobs(range(2000)))
+    claim_all(positions, jobs(range(2000, 2600)))
     assert resumes(positions) == place(1999)
-    positions.claimed(jobs(range(100, 150)))
+    claim_all(positions, jobs(range(100, 150)))
     assert resumes(positions) == Position(place(100).at, 99)
-    positions.claimed(jobs(range(150, 200)))
+    claim_all(positions, jobs(range(150, 200)))
     assert resumes(positions) == Position(place(100).at, 99)
-    positions.claimed(jobs(range(200, 700)))
+    claim_all(positions, jobs(range(200, 700)))
     assert resumes(positions) == place(199)
 
 
 def test_a_row_at_the_position_itself_moves_it_back() -> None:
     """A job that became due again with its old position would otherwise be passed by for ever."""
     positions = ClaimPositions()
-    positions.claimed(jobs(range(1000)))
-    positions.claimed(jobs(range(1000, 1500)))
+    claim_all(positions, jobs(range(1000)))
+    claim_all(positions, jobs(range(1000, 1500)))
     assert resumes(positions) == place(999)
-    positions.claimed(jobs(range(999, 1000)))
+    claim_all(positions, jobs(range(999, 1000)))
     found = resumes(positions)
     assert found is not None
     assert found < place(999)
@@ -115,18 +120,18 @@ def test_no_scan_resumes_beyond_what_was_just_claimed(claims: list[tuple[int, in
     """Wherever a claim finds rows, a flood committed late beside them is found by the next scan, not a full one."""
     positions = ClaimPositions()
     for start, size in claims:
-        positions.claimed(jobs(range(start, start + size)))
+        claim_all(positions, jobs(range(start, start + size)))
         resume = resumes(positions)
         assert resume is None or resume <= place(start + size - 1)
-        positions.claimed([])
+        claim_all(positions, [])
         assert resumes(positions) == resume
 
 
 def test_priorities_have_positions_of_their_own() -> None:
     """A flood of low ones does not move the scan for critical ones, even in the same claim."""
     positions = ClaimPositions()
-    positions.claimed([*jobs(range(3), Priority.CRITICAL), *jobs(range(10, 900), Priority.LOW)])
-    positions.claimed(jobs(range(900, 1500), Priority.LOW))
+    claim_all(positions, [*jobs(range(3), Priority.CRITICAL), *jobs(range(10, 900), Priority.LOW)])
+    claim_all(positions, jobs(range(900, 1500), Priority.LOW))
     assert resumes(positions, Priority.LOW) == place(899)
     assert [resumes(positions, priority) for priority in list(Priority)[:3]] == [None] * 3
 
@@ -134,39 +139,52 @@ def test_priorities_have_positions_of_their_own() -> None:
 PAUSED = frozenset({"newsletter"})
 
 
-def test_a_look_among_paused_jobs_that_found_nothing_need_not_pass_them_again() -> None:
-    """Every priority's next scan begins where that look ended, and never before where it began already."""
+def test_what_a_scan_has_passed_among_paused_jobs_need_not_be_passed_again() -> None:
+    """Every priority's next scan begins where that one ended, and never before where it began already."""
     positions = ClaimPositions()
-    positions.begin_without(PAUSED)
-    positions.claimed(jobs(range(1000)))
-    positions.claimed(jobs(range(1000, 1500)))
-    positions.found_nothing(PAUSED, place(500).at)
+    claim_all(positions, jobs(range(1000)), PAUSED)
+    scan = claim_all(positions, jobs(range(1000, 1500)), PAUSED)
+    positions.passed(place(500).at, scan)
     assert resumes(positions) == place(999)
     assert resumes(positions, Priority.LOW) == Position(place(500).at, 0)
-    positions.found_nothing(PAUSED, place(2000).at)
+    positions.passed(place(2000).at, scan)
     assert resumes(positions) == Position(place(2000).at, 0)
-    positions.claimed(jobs(range(700, 701)))
+    scan = claim_all(positions, jobs(range(700, 701)), PAUSED)
     assert resumes(positions) == Position(place(700).at, 699)
+    positions.passed(place(3000).at, scan)
+    assert resumes(positions) == Position(place(3000).at, 0)
 
 
 def test_the_end_of_a_pause_shows_what_was_passed() -> None:
-    """Other types are paused now: scans begin at the beginning, also when a look for the old ones ends after that."""
+    """Scans begin at the beginning then; one for the old types, that ends after that, moves nothing any more."""
     positions = ClaimPositions()
-    positions.begin_without(PAUSED)
-    positions.found_nothing(PAUSED, place(500).at)
-    positions.begin_without(PAUSED)
+    scan = positions.begin_without(PAUSED)
+    positions.passed(place(500).at, scan)
+    assert positions.begin_without(PAUSED) == scan
     assert resumes(positions) == Position(place(500).at, 0)
     positions.begin_without(frozenset())
     assert resumes(positions) is None
-    positions.found_nothing(PAUSED, place(600).at)
+    positions.passed(place(600).at, scan)
+    positions.claimed(jobs(range(5000)), scan)
+    positions.claimed(jobs(range(5000, 6000)), scan)
     assert resumes(positions) is None
+
+
+def test_a_scan_does_not_pass_what_another_has_found_behind_it() -> None:
+    """Of many late rows a full scan claims fifty, while a resumed one beside it finds nothing: the rest is near."""
+    positions = ClaimPositions()
+    positions.passed(place(1000).at, positions.begin_without(PAUSED))
+    resumed = positions.begin_without(PAUSED)
+    claim_all(positions, jobs(range(100, 150)), PAUSED)
+    positions.passed(place(2000).at, resumed)
+    assert resumes(positions) == Position(place(100).at, 99)
 
 
 def test_a_full_scan_begins_at_the_beginning() -> None:
     """It ignores the position and leaves it where it is."""
     positions = ClaimPositions()
-    positions.claimed(jobs(range(1000)))
-    positions.claimed(jobs(range(1000, 1500)))
+    claim_all(positions, jobs(range(1000)))
+    claim_all(positions, jobs(range(1000, 1500)))
     assert resumes(positions, full=True) is None
     assert resumes(positions) == place(999)
 
