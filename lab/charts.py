@@ -23,6 +23,7 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8
 STATES = {"green": "#3a9a5b", "yellow": "#e6b800", "red": "#c4314b", "orange": "#e07b00"}
 MOST_SERIES = 8
 MOST_ROWS = 7
+MOST_BANDS = 4
 # Longer names would run into the next one's.
 LONGEST_NAME = 28
 LETTER_WIDTH = 6.2
@@ -210,7 +211,8 @@ def _legend(names: Iterable[str], width: float, y: float) -> str:
 def _bands(chart: Chart, width: float, seconds: float) -> str:
     left, right, top = 110, width - RIGHT_MARGIN, TITLE_HEIGHT + 8
     parts = [_times(seconds, left, right, chart.height - LEGEND_HEIGHT - TICK_HEIGHT)]
-    for number, (name, points) in enumerate(sorted(chart.series.items())):
+    alive = [(name, points) for name, points in sorted(chart.series.items()) if points]
+    for number, (name, points) in enumerate(alive[:MOST_BANDS]):
         y = top + number * 34
         parts.append(_text(left - 8, y + 18, name, anchor="end"))
         changes = [points[0], *(after for before, after in pairwise(points) if after[1] != before[1])]

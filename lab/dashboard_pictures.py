@@ -13,7 +13,16 @@ from typing import Any
 
 from lab.charts import Chart, measured, page
 from lab.dashboard_questions import as_asked_of_postgres, as_asked_of_prometheus, panels
-from lab.observed_run import ROOT, SECONDS, Run, observed_run
+from lab.observed_run import (
+    CAMPAIGN_AT,
+    KILL_AT,
+    ROOT,
+    SECONDS,
+    SERVER_COMES_AT,
+    SERVER_GOES_AT,
+    Run,
+    observed_run,
+)
 
 PICTURES = ROOT / "docs" / "pictures"
 OPERATIONS = (
@@ -29,7 +38,8 @@ BUSINESS = (
 RATE_INTERVAL, INTERVAL = "10s", "10s"
 NOTES = (
     "Charts of the answers to the dashboard's own questions, from one run of four minutes. Not a picture of Grafana.",
-    "A campaign at 20 s, behind a rate limit; the first mail server away from 100 to 130 s; a worker killed at 175 s.",
+    f"A campaign at {CAMPAIGN_AT} s, behind a rate limit; the first mail server away from {SERVER_GOES_AT} to "
+    f"{SERVER_COMES_AT} s; a worker killed at {KILL_AT} s.",
 )
 
 

@@ -13,9 +13,9 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,13 @@ scrape_configs:
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """What can be asked about the run, while its servers are there."""
+    """What can be asked about the run, while its servers are there. It began at that Unix time."""
 
     postgres: PostgresServer
     prometheus_port: int
-    began: float = field(default_factory=time.time)
+    began: float
 
     def range(self, expression: str) -> list[dict[str, Any]]:
         """Prometheus's answer over the whole run."""
@@ -94,10 +94,11 @@ def observed_run(folder: Path) -> Iterator[Run]:
         settings = _settings(postgres, first, second)
         with connect_once(load_settings(settings), "observed run") as connection:
             migrate(connection)
-        run = Run(postgres, _start_prometheus(folder, stack))
+        prometheus_port = _start_prometheus(folder, stack)
         workers = [_start_worker(settings, folder, name, stack) for name in ("worker-1", "worker-2")]
+        run = Run(postgres, prometheus_port, time.time())
         with run.connect() as connection:
-            _play(run, connection, first, workers, lambda: _start_worker(settings, folder, "worker-3", stack))
+            _play(run, connection, first, workers[0], lambda: _start_worker(settings, folder, "worker-3", stack))
         yield run
 
 
@@ -156,11 +157,16 @@ def _start(command: list[str], settings: dict[str, str], log: Path, stack: ExitS
     return process
 
 
-def _play(run: Run, db: psycopg.Connection[Any], first: Sink, workers: list[Any], start_another: Any) -> None:
+def _play(
+    run: Run,
+    db: psycopg.Connection[Any],
+    first: Sink,
+    victim: "subprocess.Popen[bytes]",
+    start_another: Callable[[], object],
+) -> None:
     """Second after second: what arrives, and what goes wrong."""
     chance = random.Random(1)
     samples = {path.parent.name: json.loads(path.read_text()) for path in (ROOT / "templates").glob("*/sample.json")}
-    run.began = time.time()
     for second in range(SECONDS):
         _arrive(db, chance, samples, second)
         if second == CAMPAIGN_AT:
@@ -170,7 +176,7 @@ def _play(run: Run, db: psycopg.Connection[Any], first: Sink, workers: list[Any]
         elif second == SERVER_COMES_AT:
             first.start()
         elif second == KILL_AT:
-            workers[0].kill()
+            victim.kill()
         elif second == KILL_AT + 10:
             start_another()
         print(f"\r{second + 1} of {SECONDS} s ", end="", file=sys.stderr, flush=True)

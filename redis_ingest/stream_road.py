@@ -20,12 +20,11 @@ from redis_ingest.scripts import script
 from redis_ingest.storing import Storing
 from worker import metrics
 from worker.intake import PORTION_BYTES, Received
-from worker.redis_client import blocking_client
+from worker.redis_client import STREAM_GROUP, blocking_client
 from worker.reports import Reports
 from worker.settings import Settings
 from worker.vital_signs import VitalSigns
 
-GROUP = "email-worker"
 FIELD = b"message"
 WAIT_SECONDS = 2.0
 # Longer than any batch takes while Postgres is there; sooner would only repeat work.
@@ -67,7 +66,7 @@ class StreamRoad:
     def _membership(self) -> Iterator[None]:
         self._storing.wait_for_postgres()
         try:
-            self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
+            self._client.xgroup_create(self._stream, STREAM_GROUP, id="0", mkstream=True)
         except redis.OutOfMemoryError:
             # A full Redis can still be read from, if the group is there.
             log.warning("Redis is full")
@@ -88,20 +87,20 @@ class StreamRoad:
     def _entries(self) -> list[Entry]:
         """What is there, as much as a batch may have."""
         most = [self._settings.ingest_batch_size, PORTION_BYTES]
-        found: Any = self._read(keys=[self._stream], args=[GROUP, self._consumer, *most])
+        found: Any = self._read(keys=[self._stream], args=[STREAM_GROUP, self._consumer, *most])
         return [_entry(*one) for one in found]
 
     def _waited_for(self) -> list[Entry]:
         """The next one; no script can block."""
         found: Any = self._client.xreadgroup(
-            GROUP, self._consumer, {self._stream: ">"}, count=1, block=int(WAIT_SECONDS * 1000)
+            STREAM_GROUP, self._consumer, {self._stream: ">"}, count=1, block=int(WAIT_SECONDS * 1000)
         )
         return [entry for _, entries in found or [] for entry in entries]
 
     def _tell_lag(self) -> None:
         """Entries that no consumer of the group has read yet; Redis may not know (Redis 7: entries were deleted)."""
         groups: Any = self._client.xinfo_groups(self._stream)
-        lags = [group.get("lag") for group in groups if group["name"] == GROUP.encode()]
+        lags = [group.get("lag") for group in groups if group["name"] == STREAM_GROUP.encode()]
         if lags and lags[0] is not None:
             metrics.INGEST_LAG.labels("redis-stream").set(lags[0])
 
@@ -109,7 +108,7 @@ class StreamRoad:
         start: Any = b"0-0"
         idle, most = int(ABANDONED_SECONDS * 1000), [self._settings.ingest_batch_size, PORTION_BYTES]
         while True:
-            found: Any = self._claim(keys=[self._stream], args=[GROUP, self._consumer, idle, start, *most])
+            found: Any = self._claim(keys=[self._stream], args=[STREAM_GROUP, self._consumer, idle, start, *most])
             start, entries = found[0], [_entry(*one) for one in found[1]]
             if entries:
                 log.warning("a consumer died; storing what it had read", messages=len(entries))
@@ -117,7 +116,7 @@ class StreamRoad:
             if start == b"0-0":
                 break
         # Each death leaves a name behind.
-        self._forget(keys=[self._stream], args=[GROUP, int(ABANDONED_SECONDS * 1000)])
+        self._forget(keys=[self._stream], args=[STREAM_GROUP, int(ABANDONED_SECONDS * 1000)])
 
     def _store(self, entries: Sequence[Entry]) -> None:
         # An entry that was deleted meanwhile comes without fields: there is nothing left to store.
@@ -126,15 +125,19 @@ class StreamRoad:
         ]
         stored = self._storing.store(messages)
         identities = [identity for identity, _ in entries]
-        self._storing.finish(self._client, stored, lambda together: together.xack(self._stream, GROUP, *identities))
+        self._storing.finish(
+            self._client, stored, lambda together: together.xack(self._stream, STREAM_GROUP, *identities)
+        )
         self._reports.count(stored.counts)
 
     def _leave(self) -> None:
         try:
-            pending: Any = self._client.xpending_range(self._stream, GROUP, "-", "+", 1, consumername=self._consumer)
+            pending: Any = self._client.xpending_range(
+                self._stream, STREAM_GROUP, "-", "+", 1, consumername=self._consumer
+            )
             if not pending:
                 # A consumer without open entries is only a name in the group's list.
-                self._client.xgroup_delconsumer(self._stream, GROUP, self._consumer)
+                self._client.xgroup_delconsumer(self._stream, STREAM_GROUP, self._consumer)
         except redis.RedisError:
             log.debug("the group keeps this consumer's name")
         self._reports.tell()

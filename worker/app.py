@@ -14,7 +14,7 @@ import psycopg
 import structlog
 from procrastinate import exceptions, utils
 from procrastinate.app import WorkerOptions
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from worker.db import POOL_SECONDS, check_room, check_session, connection_parameters, unreachable
 from worker.errors import DatabaseUnreachable, SettingsError
@@ -116,6 +116,7 @@ class WorkerApp(procrastinate.App):
             await self._run_worker(options)
 
     async def _run_worker(self, options: WorkerOptions) -> None:
+        is_lost = False
         async with open_process(self, self.settings, self.signs) as process:
             self.signs.is_work_waiting = process.is_work_waiting
             running = asyncio.create_task(
@@ -138,10 +139,13 @@ class WorkerApp(procrastinate.App):
                 if not process.delivery.stop.is_set:
                     raise
             except exceptions.ConnectorException as error:
-                log.warning("procrastinate lost Postgres", error=str(error.__cause__ or error).strip())
+                if not isinstance(error.__cause__, psycopg.OperationalError | PoolTimeout):
+                    raise
+                log.warning("procrastinate lost Postgres", error=str(error.__cause__).strip())
+                is_lost = True
         if process.delivery.stop.is_set:
             log.info("stopped")
-        elif options.get("wait", True):
+        elif is_lost or options.get("wait", True):
             raise DatabaseUnreachable("a part of the worker lost Postgres and ended; see the log. Start it again.")
 
 

@@ -154,7 +154,7 @@ def _replay(parsed: argparse.Namespace, settings: Settings) -> None:
     if refused:
         raise EmailWorkerError(f"{refused} of {len(numbers)} still cannot become jobs, and stay where they are")
     if gone and not parsed.all:
-        raise EmailWorkerError(f"{gone} of {len(numbers)} are no rejects")
+        raise EmailWorkerError(f"{gone} of {len(numbers)} numbers name no reject")
 
 
 def _show_offsets(parsed: argparse.Namespace, settings: Settings) -> None:

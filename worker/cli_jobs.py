@@ -152,9 +152,11 @@ def _cancel(parsed: argparse.Namespace, settings: Settings) -> None:
 
 
 # What email_cancel() says of a job that it could not take back; a status, if it has ended.
-_TOO_LATE = {"in flight": "a worker has it in hand", "in doubt": "a worker died with it, and it may have gone"}
-_TOO_LATE |= {str(status): f"too late, it is {status}" for status in Status}
-del _TOO_LATE[Status.CANCELLED]
+_TOO_LATE = {
+    "in flight": "a worker has it in hand",
+    "in doubt": "a worker died with it, and it may have gone",
+    **{str(status): f"too late, it is {status}" for status in Status if status is not Status.CANCELLED},
+}
 
 
 def _each(

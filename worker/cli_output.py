@@ -32,8 +32,6 @@ def shown(value: object) -> str:
             return ""
         case datetime():
             return moment(value)
-        case int():
-            return f"{value:,}"
         case _:
             return str(value)
 
@@ -65,7 +63,7 @@ def some(text: str) -> int:
     """An argument that says how many: one at least."""
     found = number(text, 2**31)
     if not found:
-        raise argparse.ArgumentTypeError("none at all is not much to ask for: 1 is the least")
+        raise argparse.ArgumentTypeError("it must be 1 or more")
     return found
 
 

@@ -15,17 +15,16 @@ import psycopg
 
 from worker.db import query
 from worker.errors import EmailWorkerError
-from worker.redis_client import blocking_client
+from worker.redis_client import STREAM_GROUP, blocking_client
 from worker.settings import Settings
 
 if TYPE_CHECKING:
     from redis import Redis
 
-# Of a list or a stream, read at a time.
-PAGE = 1000
+# Of a list or a stream, read at a time: messages may be large.
+PAGE = 20
 # A dead letter holds a message, which may hold JSON of its own.
 DEPTH = 3
-GROUP = "email-worker"
 
 
 class Erased(NamedTuple):
@@ -56,7 +55,8 @@ def _erase_from_redis(settings: Settings, address: str, job_ids: list[str]) -> l
     try:
         removed = sum(client.lrem(letters, 0, entry) for entry in set(_in_list(client, letters, mentioned)))
         statuses = client.delete(*(f"email:job:{job_id}" for job_id in job_ids)) if job_ids else 0
-        waiting = sum(1 for _ in _in_list(client, waiting_list, mentioned))
+        lists = [waiting_list, *map(bytes.decode, client.smembers(f"{waiting_list}:taken"))]
+        waiting = sum(1 for name in lists for _ in _in_list(client, name, mentioned))
         streamed = _erase_from_stream(client, settings.redis_stream_email_jobs, mentioned)
     except (RedisError, OSError) as error:
         raise EmailWorkerError(
@@ -67,7 +67,11 @@ def _erase_from_redis(settings: Settings, address: str, job_ids: list[str]) -> l
     return [
         Erased(f"entries of Redis's list {letters}", removed),
         Erased("statuses in Redis", statuses),
-        Erased(f"messages that wait in Redis's list {waiting_list}; run it again later", waiting, is_left=True),
+        Erased(
+            f"messages that wait in Redis's list {waiting_list}, or in a taker's; run it again later",
+            waiting,
+            is_left=True,
+        ),
         *streamed,
     ]
 
@@ -77,14 +81,14 @@ def _erase_from_stream(client: "Redis", stream: str, mentioned: re.Pattern[str])
     if not stream or not client.exists(stream):
         return []
     groups: Any = client.xinfo_groups(stream)
-    read_until = next((group["last-delivered-id"] for group in groups if group["name"] == GROUP.encode()), b"0-0")
+    ours = next((group for group in groups if group["name"] == STREAM_GROUP.encode()), None)
     removed = waiting = 0
     for identity in _in_stream(client, stream, mentioned):
-        is_open = bool(client.xpending_range(stream, GROUP, identity, identity, 1)) if groups else True
-        if is_open or _order(identity) > _order(read_until):
-            waiting += 1
-        else:
+        is_read = ours is not None and _order(identity) <= _order(ours["last-delivered-id"])
+        if is_read and not client.xpending_range(stream, STREAM_GROUP, identity, identity, 1):
             removed += int(client.xdel(stream, identity))
+        else:
+            waiting += 1
     return [
         Erased(f"entries of Redis's stream {stream}", removed),
         Erased(f"messages that wait in Redis's stream {stream}; run it again later", waiting, is_left=True),

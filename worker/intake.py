@@ -7,7 +7,7 @@ one its place. The same job twice is one row.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -116,17 +116,22 @@ def store(
     with connection.transaction():
         # Asked first: who is passed over for a type that comes a moment later would have no verdict.
         known = {kind for (kind,) in connection.execute(query("known_types")).fetchall()}
-        readable: list[Readable] = []
-        for number, reading in enumerate(readings):
-            if isinstance(reading, BadMessage):
-                verdicts[number] = _refusal(str(reading))
-            elif reading.type not in known:
-                verdicts[number] = _refusal(_UNKNOWN_TYPE.format(reading.type))
-            else:
-                readable.append((number, reading))
-        _store_jobs(connection, source, readable, verdicts)
+        _store_jobs(connection, source, list(_readable(readings, known, verdicts)), verdicts)
         _store_rejects(connection, source, rejects_of(messages, verdicts))
     return verdicts
+
+
+def _readable(
+    readings: Sequence[JobRow | BadMessage], known: Container[str], verdicts: list[Verdict]
+) -> Iterator[Readable]:
+    """Those that can become jobs, and verdicts on the others."""
+    for number, reading in enumerate(readings):
+        if isinstance(reading, BadMessage):
+            verdicts[number] = _refusal(str(reading))
+        elif reading.type not in known:
+            verdicts[number] = _refusal(_UNKNOWN_TYPE.format(reading.type))
+        else:
+            yield number, reading
 
 
 def _store_rejects(connection: Connection[Any], source: str, rejects: Sequence[Rejected]) -> None:

@@ -53,14 +53,17 @@ def _without_traceback(_logger: object, _method: str, event: EventDict) -> Event
     """A lost Postgres is a line: where in a library it was noticed tells nobody anything."""
     given = event.get("exc_info")
     error = given[1] if isinstance(given, tuple) else given
-    # procrastinate wraps it up.
-    while isinstance(error, BaseException):
-        if isinstance(error, (psycopg.OperationalError, PoolTimeout)):
-            del event["exc_info"]
-            event["error"] = " ".join(str(error).split()) or type(error).__name__
-            break
+    if isinstance(error, BaseException) and type(error).__module__ == "procrastinate.exceptions":
         error = error.__cause__
+    if isinstance(error, PoolTimeout) or (isinstance(error, psycopg.OperationalError) and _is_loss(error)):
+        del event["exc_info"]
+        event.setdefault("error", " ".join(str(error).split()) or type(error).__name__)
     return event
+
+
+def _is_loss(error: psycopg.OperationalError) -> bool:
+    """Whether there is no connection any more: classes 08 and 57P of SQLSTATE, or psycopg's own word."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 def _rendering(settings: Settings) -> list[Processor]:

@@ -246,7 +246,7 @@ def _explain(said: str) -> str:
 
 
 # msgspec's kinds of values in JSON's words.
-_KINDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_KINDS = {"str": "text", "int": "a whole number", "float": "a fraction", "bool": "true or false"}
 _KINDS |= {"array": "a list", "object": "an object", "datetime": "a time"}
 _EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")

@@ -55,15 +55,17 @@ class PatientConnection:
         self._is_ours = False
 
     def until_it_works(self, work: Callable[[Connection[Any]], T]) -> T:
-        """What `work` returns, once Postgres lets it. Raises Stopped, SchemaMismatch, and what else is not absence."""
+        """What `work` returns, once Postgres lets it. Raises Stopped, SchemaMismatch, and whatever else is wrong."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             self._signs.turned()
             try:
                 return self._ask(work)
             except (psycopg.OperationalError, DatabaseUnreachable) as error:
-                self._trouble = f"Postgres is away: {str(error).strip()}"
-                log.warning("Postgres is away; nothing is read meanwhile", error=str(error).strip(), pause=pause)
+                is_locked = isinstance(error, psycopg.errors.LockNotAvailable)
+                what = "somebody holds rows that are to be written" if is_locked else "Postgres is away"
+                self._trouble = f"{what}: {str(error).strip()}"
+                log.warning(f"{what}; nothing is read meanwhile", error=str(error).strip(), pause=pause)
                 self.close()
             if self._stop.wait(pause):
                 raise Stopped

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 ANSWER_SECONDS = 5.0
+# The consumer group of REDIS_STREAM_EMAIL_JOBS.
+STREAM_GROUP = "email-worker"
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:

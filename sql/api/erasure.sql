@@ -1,21 +1,38 @@
 -- What the database knows of one person, made nobody's.
 
-CREATE OR REPLACE FUNCTION email_readable(raw bytea) RETURNS text
+-- As jsonb its escapes are resolved: j\u00f6rg is jörg. A text in it may be JSON again.
+CREATE OR REPLACE FUNCTION email_readable(given text, depth integer DEFAULT 3) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    document jsonb;
+BEGIN
+    BEGIN
+        document := given::jsonb;
+    EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+        RETURN given;
+    END;
+    RETURN concat_ws(E'\n', given, document::text, (
+        SELECT string_agg(email_readable(part #>> '{}', depth - 1), E'\n')
+        FROM jsonb_path_query(document, '$.** ? (@.type() == "string" && @ like_regex "^\\s*[\\[{]")') AS part
+        WHERE depth > 1
+    ));
+END $$;
+
+COMMENT ON FUNCTION email_readable(text, integer) IS 'A reject''s text, and what its JSON says, to search in.
+SELECT email_readable(convert_from(raw, ''UTF8'')) FROM email_rejects;';
+
+CREATE OR REPLACE FUNCTION email_text_of(raw bytea) RETURNS text
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    -- As jsonb its escapes are resolved: j\u00f6rg is jörg.
-    RETURN convert_from(raw, 'UTF8')::jsonb::text;
-EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN email_readable(convert_from(raw, 'UTF8'));
+EXCEPTION WHEN character_not_in_repertoire THEN
     RETURN encode(raw, 'escape');
 END $$;
 
-COMMENT ON FUNCTION email_readable(bytea) IS 'A reject''s bytes as a text to search in.
-SELECT email_readable(raw) FROM email_rejects;';
+COMMENT ON FUNCTION email_text_of(bytea) IS 'A reject''s bytes as a text to search in.
+SELECT email_text_of(raw) FROM email_rejects;';
 
--- CREATE OR REPLACE cannot give it another column.
-DROP FUNCTION IF EXISTS email_erase(text);
-
-CREATE FUNCTION email_erase(address text) RETURNS TABLE (what text, how_many bigint, is_left boolean)
+CREATE OR REPLACE FUNCTION email_erase(address text) RETURNS TABLE (what text, how_many bigint, is_left boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -97,7 +114,7 @@ BEGIN
     what := 'rejects without their message now';
     UPDATE email_rejects AS r
     SET raw = convert_to('erased ' || r.id, 'UTF8'), error = regexp_replace(r.error, mentioned, 'erased', 'gi')
-    WHERE email_readable(r.raw) ~* mentioned OR position(convert_to(given, 'UTF8') IN r.raw) > 0;
+    WHERE email_text_of(r.raw) ~* mentioned OR position(convert_to(given, 'UTF8') IN r.raw) > 0;
     GET DIAGNOSTICS how_many = ROW_COUNT;
     RETURN NEXT;
 
@@ -124,11 +141,13 @@ BEGIN
         OR j.content ~* mentioned OR j.subject ~* mentioned OR j.error_message ~* mentioned;
     RETURN NEXT;
 
-    what := 'job_ids made of the address: they stay, because other systems know the jobs by them';
+    -- Nothing that a repetition could mend.
+    is_left := false;
+    what := 'job_ids made of the address, NOT erased: other systems know the jobs by them';
     SELECT count(*) INTO how_many FROM email_jobs AS j WHERE j.job_id ~* mentioned;
     RETURN NEXT;
 END $$;
 
 COMMENT ON FUNCTION email_erase(text) IS
-'Removes a person by address: from jobs (pending ones are cancelled), attempts, events and rejects. Counts stay, and suppressions under a keyed hash, so that nobody writes to them again. is_left: what it could not erase. It reads whole tables. Redis and Kafka it cannot reach: email-worker erase does Redis; Kafka''s email-events hold no addresses, but email-jobs and email-dlq keep messages until their retention ends. A job_id stays as it is: do not make it of an address.
+'Removes a person by address: from jobs (pending ones are cancelled), attempts, events and rejects. Counts stay, and suppressions under a keyed hash, so that nobody writes to them again. is_left: what is to be erased by running it again. It reads whole tables. Redis and Kafka it cannot reach: email-worker erase does Redis; Kafka''s email-events hold no addresses, but email-jobs and email-dlq keep messages until their retention ends. A job_id stays as it is: do not make it of an address.
 SELECT * FROM email_erase(''ann@example.com'');';

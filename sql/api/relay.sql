@@ -1,9 +1,12 @@
 -- The relay's place counts transactions of one Postgres cluster. After a dump and a restore they begin anew, and the place
--- of before would lie ahead of every event.
+-- of before says nothing: events of now may lie before it.
 
 CREATE OR REPLACE FUNCTION email_relay_is_elsewhere() RETURNS boolean
 LANGUAGE sql STABLE AS $$
-    SELECT exists(SELECT FROM email_relay AS r WHERE r.xid >= pg_snapshot_xmax(pg_current_snapshot()))
+    SELECT exists(
+        SELECT FROM email_relay AS r
+        WHERE r.cluster <> email_cluster() OR r.xid >= pg_snapshot_xmax(pg_current_snapshot())
+    )
 $$;
 
 COMMENT ON FUNCTION email_relay_is_elsewhere() IS
@@ -29,7 +32,7 @@ BEGIN
     GET DIAGNOSTICS unpublished = ROW_COUNT;
     -- Those that it has shall not come again when this cluster has counted so far.
     UPDATE email_tracking AS e SET xid = '1' WHERE e.xid > here;
-    UPDATE email_relay SET xid = here, seq = 0, holder = NULL, held_until = NULL;
+    UPDATE email_relay SET xid = here, seq = 0, cluster = email_cluster(), holder = NULL, held_until = NULL;
     RETURN unpublished;
 END $$;
 

@@ -59,6 +59,19 @@ def test_a_frozen_postgres_is_told_and_left(
     assert signs.not_ready() is None
 
 
+def test_rows_that_somebody_holds_are_told_as_that(
+    patient: PatientConnection, signs: VitalSigns, frail_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open transaction of a producer is no absence of Postgres: whoever is on call looks for another thing."""
+    monkeypatch.setattr(patience, "SESSION", {**patience.SESSION, "lock_timeout": "100"})
+    with frail_database.connect() as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("LOCK TABLE ingest_offsets")
+            asked = thread.submit(patient.until_it_works, lambda c: offsets.place(c, TOPIC, 0, Log(0, 100), None))
+            eventually(lambda: "somebody holds rows" in (signs.not_ready() or ""), "it says what it waits for")
+        assert asked.result(30) == Held(0, 0)
+
+
 def test_who_is_frozen_in_a_transaction_does_not_keep_its_rows(
     patient: PatientConnection, frail_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

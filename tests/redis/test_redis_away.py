@@ -7,10 +7,10 @@ from typing import LiteralString
 import pytest
 
 from lab.postgres import PostgresServer
-from redis_ingest.stream_road import GROUP
 from tests.integration.rows import Connection, value
 from tests.redis.site import Site, job_ids, jobs_locked, message
 from tests.support import Worker, eventually
+from worker.redis_client import STREAM_GROUP
 
 BATCH = 4
 
@@ -71,7 +71,7 @@ def test_a_full_redis_is_emptied(durable_site: Site, db: Connection) -> None:
     """It takes no heartbeat and no dead letter; what stands in list and stream is stored all the same."""
     site, stream = durable_site, durable_site.server.jobs_stream
     site.push(*(message(name) for name in _names(20)), "no message")
-    site.redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+    site.redis.xgroup_create(stream, STREAM_GROUP, id="0", mkstream=True)
     for name in _names(20, "s"):
         site.redis.xadd(stream, {"message": message(name)})
     site.redis.xadd(stream, {"message": "no message"})
@@ -80,7 +80,7 @@ def test_a_full_redis_is_emptied(durable_site: Site, db: Connection) -> None:
         eventually(lambda: len(job_ids(db)) == 40, "all jobs are stored")
         eventually(lambda: value(db, "SELECT count(*) FROM email_rejects") == 2, "rejects are in Postgres")
         eventually(lambda: site.backlog() == 0 and site.in_hand() == [], "nothing is left in the list")
-        eventually(lambda: site.redis.xpending(stream, GROUP)["pending"] == 0, "nothing is left in the stream")
+        eventually(lambda: site.redis.xpending(stream, STREAM_GROUP)["pending"] == 0, "nothing is left in the stream")
         assert "Redis is full" in taker.log_text()
         site.redis.config_set("maxmemory", "0")
         eventually(lambda: len(site.heartbeats()) == 1, "it beats again")

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import pytest
 
 from redis_ingest import stream_road
-from redis_ingest.stream_road import GROUP, Entry, StreamRoad
+from redis_ingest.stream_road import Entry, StreamRoad
 from tests.integration.rows import Connection, rows, value
 from tests.redis.site import Site, job_ids, jobs_locked, message, rejects
 from tests.support import eventually
 from worker.intake import PORTION_BYTES
+from worker.redis_client import STREAM_GROUP
 
 
 @pytest.fixture
@@ -42,16 +43,16 @@ def _add(site: Site, *messages: str) -> list[str]:
 
 
 def _pending(site: Site) -> int:
-    return int(site.redis.xpending(site.server.jobs_stream, GROUP)["pending"])
+    return int(site.redis.xpending(site.server.jobs_stream, STREAM_GROUP)["pending"])
 
 
 def _consumers(site: Site) -> list[str]:
-    return [consumer["name"] for consumer in site.redis.xinfo_consumers(site.server.jobs_stream, GROUP)]
+    return [consumer["name"] for consumer in site.redis.xinfo_consumers(site.server.jobs_stream, STREAM_GROUP)]
 
 
 def _read_and_die(site: Site, count: int) -> None:
     """A consumer that reads so many entries and is never heard of again."""
-    site.redis.xreadgroup(GROUP, "dead", {site.server.jobs_stream: ">"}, count=count)
+    site.redis.xreadgroup(STREAM_GROUP, "dead", {site.server.jobs_stream: ">"}, count=count)
 
 
 def test_entries_become_jobs_and_are_acknowledged(site: Site, db: Connection) -> None:

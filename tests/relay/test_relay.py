@@ -111,10 +111,11 @@ async def test_pages_follow_each_other_without_a_gap(
     assert listener.by_job() == scene.ids_by_job(db)
 
 
+@pytest.mark.parametrize("ahead", [50, 1_000_000_000])
 async def test_after_a_restore_the_relay_waits_until_it_is_told_where_to_go_on(
-    database: Database, db: Connection, kafka: Broker, listener: Listener
+    database: Database, db: Connection, kafka: Broker, listener: Listener, ahead: int
 ) -> None:
-    """In a cluster that counts transactions anew nothing is passed over: not what was unpublished, not what comes."""
+    """In a cluster that counts anew nothing is passed over, also when it has counted beyond the place of before."""
     insert_jobs(db, 10)
     _settle_all(db)
     async with scene.open_relay(database, kafka) as relay:
@@ -122,10 +123,12 @@ async def test_after_a_restore_the_relay_waits_until_it_is_told_where_to_go_on(
         await relay.leave()
         db.execute("SELECT email_requeue('j-1')")
         # As pg_restore leaves it, from a cluster that had counted further.
-        db.execute("UPDATE email_tracking SET xid = (xid::text::bigint + 1000000000)::text::xid8")
-        db.execute("UPDATE email_relay SET xid = (xid::text::bigint + 1000000000)::text::xid8")
-        db.execute("UPDATE email_relay SET published_at = published_at - interval '1 hour'")
+        db.execute(f"UPDATE email_tracking SET xid = (xid::text::bigint + {ahead})::text::xid8".encode())
+        db.execute(f"UPDATE email_relay SET xid = (xid::text::bigint + {ahead})::text::xid8".encode())
+        db.execute("UPDATE email_relay SET cluster = 17, published_at = published_at - interval '1 hour'")
         db.execute("SELECT email_requeue('j-2')")
+        for _ in range(60):
+            db.execute("SELECT pg_current_xact_id()")
         with capture_logs() as lines:
             assert await relay.publish_page() is None
         assert any("email_relay_rebase()" in line["event"] for line in lines)

@@ -57,7 +57,7 @@ def test_jobs_are_listed_with_masked_addresses(run: Run, dead: Connection) -> No
         (("jobs", "list", "--since", "yesterday"), "'yesterday' is not like 30m, 2h, 7d or 2030-01-31T10:00Z"),
         (("jobs", "list", "--status", "lost"), "invalid choice: 'lost'"),
         (("jobs", "list", "--most", "-1"), "is not a whole number"),
-        (("jobs", "list", "--most", "0"), "1 is the least"),
+        (("jobs", "list", "--most", "0"), "it must be 1 or more"),
         (("jobs", "list", "--campaign", "x"), "invalid UUID value: 'x'"),
         (("jobs", "show", "nope"), "no job has the job_id 'nope'. See: email-worker jobs list"),
         (("jobs", "requeue", "nope"), 'no job has the job_id "nope"'),

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import procrastinate
+import psycopg
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from procrastinate.exceptions import ConnectorException
 from procrastinate.testing import InMemoryConnector
+from psycopg_pool import PoolTimeout
 
 from worker.log import configure_logging, mask_address
 from worker.log_handler import flush_logs
@@ -193,3 +196,38 @@ def test_an_address_is_masked(address: str, masked: str) -> None:
 def test_no_more_of_an_address_is_told(local: str, domain: str) -> None:
     """Whatever stands before the last @ is one letter and three stars, so that its length is not told either."""
     assert mask_address(f"{local}@{domain}") == f"{local[0]}***@{domain}"
+
+
+def _raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    try:
+        raise error from cause
+    except type(error) as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("error", "is_line"),
+    [
+        (psycopg.OperationalError("server closed the connection\n\tunexpectedly"), True),
+        (psycopg.errors.AdminShutdown("terminating connection"), True),
+        (_raised(ConnectorException(), psycopg.OperationalError("gone")), True),
+        (PoolTimeout("couldn't get a connection"), True),
+        (psycopg.errors.DeadlockDetected("deadlock detected"), False),
+        (psycopg.errors.UndefinedTable("no such table"), False),
+        (_raised(KeyError("a mistake of ours"), psycopg.OperationalError("gone")), False),
+        (ValueError("a mistake of ours"), False),
+    ],
+    ids=str,
+)
+def test_a_lost_postgres_is_a_line_and_no_traceback(
+    configure: Configure, capsys: pytest.CaptureFixture[str], error: BaseException, is_line: bool
+) -> None:
+    """Whoever noticed it; every other error keeps its traceback, and a line its own words."""
+    configure()
+    logging.getLogger("x").error("it failed", exc_info=_raised(error, error.__cause__))
+    structlog.get_logger().error("it failed", exc_info=_raised(error, error.__cause__), error="ours")
+    theirs, ours = lines(capsys)
+    assert ("exception" not in theirs) is ("exception" not in ours) is is_line
+    assert ours["error"] == "ours"
+    assert ("error" in theirs) is is_line
+    assert "\n" not in theirs.get("error", "")

@@ -91,7 +91,7 @@ REFUSED: dict[str, dict[str, list[Any]]] = {
     "$.retryCount": {
         "must be a whole number, 0 to 1000": [-1, 1001, 10**30],
         "must be a whole number, not text": ["0"],
-        "must be a whole number, not a number": [1.5],
+        "must be a whole number, not a fraction": [1.5],
         "must be a whole number, not true or false": [True],
         "must be a whole number, not null": [None],
     },
