@@ -157,6 +157,8 @@ class WorkerProcess:
 
     def is_work_waiting(self) -> bool:
         """Whether jobs have been due for a while that nobody holds; for another thread than the loop's."""
+        if self._loop.is_closed():
+            return False
         asked = asyncio.run_coroutine_threadsafe(is_work_waiting(self._keeping, IDLE_SECONDS), self._loop)
         try:
             return asked.result(LOOK_SECONDS)
