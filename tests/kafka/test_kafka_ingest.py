@@ -112,7 +112,7 @@ def test_a_tombstone_is_passed_over(road: scene.Road) -> None:
 BROKEN: Mapping[str, tuple[bytes, str]] = {
     "garbage": (b"{{{ garbage", "not JSON"),
     "an empty value": (b"", "not JSON"),
-    "no object": (b"[1, 2]", "Expected `object`"),
+    "no object": (b"[1, 2]", "must be an object"),
     "UTF-8 that is none": (scene.message("x", subject="?").replace(b"?", b"\xff\xfe"), "UTF-8"),
     "nothing but bytes": (bytes(range(256)), "not JSON"),
     "deep nesting": (scene.message("x", data=0).replace(b": 0", b":" + b"[" * 100_000), "nested too deeply"),
