@@ -213,8 +213,13 @@ def _options(raw: Raw | UnsetType) -> str | None:
         try:
             _decode_options(text)
         except msgspec.ValidationError as error:
-            raise BadMessage(_explain(str(error)).replace("$", "$.options", 1)) from None
+            raise BadMessage(fault_of_options(error)) from None
     return text
+
+
+def fault_of_options(error: msgspec.ValidationError) -> str:
+    """What is wrong with a job's options, and where; the row's own may be wrong too, which SQL does not look into."""
+    return _explain(str(error)).replace("$", "$.options", 1)
 
 
 def _unknown_fields(fields: dict[str, Raw]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from worker.compose import Sender, unsubscribe_url
 from worker.db import query
 from worker.errors import TemplateError
 from worker.job import NO_OPTIONS, Content, Job, Mail, Options, Settlement, Status
+from worker.message import fault_of_options
 from worker.render import Brand, render_batch
 from worker.retry import wait_for_turn
 from worker.sandbox import MailTemplate
@@ -131,6 +132,8 @@ async def _judge(
         return await _look_at(connection, job, edition, audience)
     except TemplateError as error:
         return _dead(job, str(error))
+    except msgspec.ValidationError as error:
+        return _dead(job, fault_of_options(error).removeprefix("$."))
     except (msgspec.DecodeError, RecursionError) as error:
         return _dead(job, f"options: {error}")
 

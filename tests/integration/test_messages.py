@@ -139,8 +139,11 @@ BAD_JOBS: dict[str, tuple[dict[str, object], str]] = {
         {"data": '{"bookingId": "b", "eventName": "e", "ticketCount": 1, "totalAmount": "much"}'},
         "ValueError in an expression",
     ),
-    "cc of the wrong shape": ({"options": options(cc="carl@example.com")}, "options: Expected `array`"),
-    "an unfinished attachment": ({"options": options(attachments=[{"filename": "a"}])}, "$.attachments[0]"),
+    "cc of the wrong shape": ({"options": options(cc="carl@example.com")}, "options.cc: must be a list, not text"),
+    "an unfinished attachment": (
+        {"options": options(attachments=[{"filename": "a"}])},
+        "options.attachments[0]: the field content is missing",
+    ),
     "no base64": (
         {"options": options(attachments=[{"filename": "a.pdf", "content": "%%%"}])},
         "options.attachments: the content of 'a.pdf' is not base64",
