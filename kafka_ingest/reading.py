@@ -35,7 +35,7 @@ def is_message(message: Message) -> bool:
     if error is None:
         return True
     if error.code() != KafkaError._PARTITION_EOF:
-        log.warning("Kafka", error=error.str())
+        log.warning("Kafka's client complains", error=error.str())
     if error.fatal():
         raise KafkaUnusable(f"Kafka: {error.str()}. Start the ingestor again.")
     return False

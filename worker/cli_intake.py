@@ -38,7 +38,7 @@ def _enqueue_parser(parser: argparse.ArgumentParser) -> None:
 def _rejects_parser(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the newest ones, with what is wrong")
-    listing.add_argument("--most", type=some, default=50, metavar="N")
+    listing.add_argument("--most", type=some, default=50, metavar="N", help="50 at most, unless said otherwise")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list_rejects)
     show = commands.add_parser("show", help="one, with its message as it came")
@@ -135,7 +135,7 @@ def _show_reject(parsed: argparse.Namespace, settings: Settings) -> None:
 def _replay(parsed: argparse.Namespace, settings: Settings) -> None:
     if parsed.mended and (parsed.all or len(parsed.numbers) != 1):
         raise EmailWorkerError("--with FILE mends one reject: name its number")
-    if not parsed.numbers and not parsed.all:
+    if bool(parsed.numbers) == parsed.all:
         raise EmailWorkerError("name the rejects' numbers, or --all")
     try:
         mended = parsed.mended.read_bytes().strip() if parsed.mended else None
@@ -151,10 +151,10 @@ def _replay(parsed: argparse.Namespace, settings: Settings) -> None:
                 continue
             refused += verdict.result is Result.REJECTED
             print(f"{number}: {verdict.result}" + (f" again: {verdict.error}" if verdict.error else ""))
-    if refused:
-        raise EmailWorkerError(f"{refused} of {len(numbers)} still cannot become jobs, and stay where they are")
-    if gone and not parsed.all:
-        raise EmailWorkerError(f"{gone} of {len(numbers)} numbers name no reject")
+    problems = [f"{refused} of {len(numbers)} still cannot become jobs, and stay where they are"] if refused else []
+    problems += [f"{gone} of {len(numbers)} numbers name no reject"] if gone and not parsed.all else []
+    if problems:
+        raise EmailWorkerError("; ".join(problems))
 
 
 def _show_offsets(parsed: argparse.Namespace, settings: Settings) -> None:

@@ -76,7 +76,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", type=_since, default=_ALWAYS, metavar="WHEN", help="30m, 2h, 7d, or 2030-01-31T10:00Z"
     )
-    parser.add_argument("--most", type=some, default=50, metavar="N")
+    parser.add_argument("--most", type=some, default=50, metavar="N", help="50 at most, unless said otherwise")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -95,8 +95,8 @@ def _address(settings: Settings, address: str) -> str:
     return address if settings.log_pii else mask_address(address)
 
 
-def _words(settings: Settings, text: str | None) -> str:
-    return (text or "") if settings.log_pii else mask_addresses(text or "")
+def _words(settings: Settings, text: str | None) -> str | None:
+    return text if settings.log_pii or text is None else mask_addresses(text)
 
 
 def _list_jobs(parsed: argparse.Namespace, settings: Settings) -> None:

@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
     remove.set_defaults(run=_remove)
     listing = ours.add_parser("list", help="the newest entries, or those of one address")
     listing.add_argument("address", metavar="ADDRESS", nargs="?")
-    listing.add_argument("--most", type=some, default=50, metavar="N")
+    listing.add_argument("--most", type=some, default=50, metavar="N", help="50 at most, unless said otherwise")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=_list)
     importing = ours.add_parser(

@@ -162,6 +162,8 @@ def failed_statement(error: psycopg.Error) -> DatabaseError:
             return DatabaseError(f"{said}. DB_USER must own the tables, and be allowed to CREATE in the schema.")
         case psycopg.errors.LockNotAvailable():
             return DatabaseError(f"a table was busy for too long ({said}). Try again at a quieter time.")
+        case _ if (error.sqlstate or "").startswith("EM") and error.diag.message_hint:
+            return DatabaseError(f"{said}. {error.diag.message_hint}")
         case _:
             return DatabaseError(said)
 

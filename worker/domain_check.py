@@ -1,6 +1,7 @@
 """What the DNS should say of a sender's domain, and what it says: SPF, DKIM, DMARC, MX (RFC 7208, 6376, 7489, 5321)."""
 
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.dkim import public_record
@@ -72,7 +73,7 @@ def _spf(domain: str, settings: Settings) -> Expected:
     needed = [_INCLUDES[name] for name in provider_names(settings) if name in _INCLUDES]
     if any(name.startswith("smtp") for name in provider_names(settings)):
         # Which hosts an SMTP server sends from only its owner knows.
-        needed_words = ["a:" + settings.smtp_host, *needed]
+        needed_words = [_sender(settings.smtp_host), *needed]
     else:
         needed_words = needed
 
@@ -81,6 +82,14 @@ def _spf(domain: str, settings: Settings) -> Expected:
         return len(records) == 1 and all(word in records[0] for word in needed)
 
     return Expected("SPF", domain, "TXT", " ".join(["v=spf1", *needed_words, "~all"]), is_right)
+
+
+def _sender(host: str) -> str:
+    """A host or an address as RFC 7208, section 5, names those that may send."""
+    try:
+        return f"ip{ip_address(host).version}:{host}"
+    except ValueError:
+        return f"a:{host}"
 
 
 def _key_of(record: str) -> str:

@@ -35,7 +35,7 @@ class _Complaints:
         now = time.monotonic()
         if now - self._last.get(error.code(), float("-inf")) >= COMPLAINT_SECONDS:
             self._last[error.code()] = now
-            log.warning("Kafka", error=error.str())
+            log.warning("Kafka's client complains", error=error.str())
 
 
 def client_config(settings: Settings) -> dict[str, Any]:

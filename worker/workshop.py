@@ -90,7 +90,9 @@ def _sample(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise TemplateError(f"{file} is not JSON: {error}") from None
     parts = (sample.get("data", {}), sample.get("recipient", {})) if isinstance(sample, dict) else (None,)
-    if not all(isinstance(part, dict) for part in parts):
+    # Variables at the top level would be missed one by one.
+    is_sample = isinstance(sample, dict) and sample.keys() <= {"data", "recipient"}
+    if not is_sample or not all(isinstance(part, dict) for part in parts):
         raise TemplateError(f'{file} must hold an object such as {{"recipient": {{…}}, "data": {{…}}}}')
     return dict(sample)
 

@@ -31,7 +31,7 @@ BEGIN
 END $$;
 
 COMMENT ON FUNCTION email_requeue(text) IS
-'Sends a finished job again, whatever its end was, with all its retries. A mail that was sent goes out twice then.
+'Sends a finished job again, whatever its end was, with all its retries; an expires_at that has passed is dropped. A mail that was sent goes out twice then.
 SELECT email_requeue(''order-17-paid'');';
 
 CREATE OR REPLACE FUNCTION email_requeue_dead(

@@ -2,7 +2,7 @@
 SELECT
     count(*) AS jobs,
     type,
-    coalesce(provider, '') AS provider,
+    provider,
     max(updated_at) AS newest,
     left(coalesce(error_message, ''), 200) AS cause
 FROM email_jobs

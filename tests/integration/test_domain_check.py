@@ -79,6 +79,14 @@ def test_without_a_resolver_it_says_what_should_be_there(check: Callable[..., En
     assert public_record(Secret(KEY)) in ended.out
 
 
+@pytest.mark.parametrize(
+    ("host", "word"), [("127.0.0.1", "ip4:127.0.0.1"), ("::1", "ip6:::1"), ("localhost", "a:localhost")]
+)
+def test_a_server_is_named_as_spf_names_it(command: Command, host: str, word: str) -> None:
+    """A host by its name, an address as what it is (RFC 7208, section 5)."""
+    assert f"v=spf1 {word} ~all" in command("domain", "check", "example.com", SMTP_HOST=host).out
+
+
 def test_what_is_right_is_ok(check: Callable[..., Ended], name_server: tuple[str, Records]) -> None:
     """A DKIM record in pieces and with blanks is the same key; other TXT records do not matter."""
     ended = check("--resolver", name_server[0])

@@ -239,6 +239,7 @@ def test_a_wrong_rejects_command_is_told_in_a_line(
     gone = "it was put back already, or never there"
     assert complaint(desk("rejects", "show", 999)) == f"there is no reject 999: {gone}"
     assert complaint(desk("rejects", "replay")) == "name the rejects' numbers, or --all"
+    assert complaint(desk("rejects", "replay", numbers[0], "--all")) == "name the rejects' numbers, or --all"
     for some in ([], ["--all"], numbers[:2]):
         told = complaint(desk("rejects", "replay", *some, "--with", file(b"{}")))
         assert told == "--with FILE mends one reject: name its number"
@@ -302,5 +303,5 @@ def test_a_wrong_reset_changes_nothing(desk: Desk, db: Connection) -> None:
         ("no-such-topic",): 'no ingestor has read topic "no-such-topic"',
         ("email-jobs", "--partition", 7): 'no ingestor has read topic "email-jobs", partition 7',
     }.items():
-        assert complaint(desk("ingest", "offsets", "reset", *arguments)) == words
+        assert complaint(desk("ingest", "offsets", "reset", *arguments)).startswith(words)
     assert rows(db, "SELECT * FROM ingest_offsets") == before

@@ -77,6 +77,7 @@ def test_preview_shows_the_three_parts(command: Command, tmp_path: Path) -> None
         (b"[1]", "must hold an object"),
         (b'{"data": {}}', "template newsletter (subject), line 1: 'title' is undefined"),
         (b'{"data": [1]}', "must hold an object"),
+        (b'{"title": "t", "articles": []}', "must hold an object"),
         (b'{"recipient": "ann", "data": {"title": "t", "articles": []}}', "must hold an object"),
     ],
 )
