@@ -26,6 +26,7 @@ LONGEST_PAUSE_SECONDS = 5.0
 # How long a process that stops waits for an answer of Postgres before it hangs up, and one that goes on.
 STOP_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
+LOOK_SECONDS = 1.0
 # With no answer for so long the process is not ready.
 SILENT_SECONDS = 10.0
 # Who is frozen in a transaction must not keep an offset's row from others, and who waits for one tells so.
@@ -50,6 +51,8 @@ class PatientConnection:
         self._signs = signs
         self._trouble: str | None = None
         self._asked_at: float | None = None
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._hang_up_in_time, name="patience", daemon=True)
         signs.checks.append(self._silence)
         self._connection: Connection[Any] | None = None
         self._is_ours = False
@@ -66,24 +69,29 @@ class PatientConnection:
                 what = "somebody holds rows that are to be written" if is_locked else "Postgres is away"
                 self._trouble = f"{what}: {str(error).strip()}"
                 log.warning(f"{what}; nothing is read meanwhile", error=str(error).strip(), pause=pause)
-                self.close()
+                self._drop()
             if self._stop.wait(pause):
                 raise Stopped
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _ask(self, work: Callable[[Connection[Any]], T]) -> T:
         """One try, which ends within ANSWER_SECONDS: a server that is frozen keeps its connections."""
-        limit = threading.Timer(ANSWER_SECONDS, self.hang_up)
-        limit.daemon = True
-        limit.start()
+        if not self._watch.is_alive():
+            self._watch.start()
         self._asked_at = time.monotonic()
         try:
             result = work(self._connected())
         finally:
             self._asked_at = None
-            limit.cancel()
         self._trouble = None
         return result
+
+    def _hang_up_in_time(self) -> None:
+        """Look after every answer, in a thread for all: one for each would cost a batch milliseconds of the GIL."""
+        while not self._ended.wait(LOOK_SECONDS):
+            asked_at = self._asked_at
+            if asked_at is not None and time.monotonic() - asked_at > ANSWER_SECONDS:
+                self.hang_up()
 
     def _silence(self) -> str | None:
         """Why nothing is written, for `/readyz`."""
@@ -101,7 +109,11 @@ class PatientConnection:
             line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect for good."""
+        self._ended.set()
+        self._drop()
+
+    def _drop(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
