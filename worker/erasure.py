@@ -28,7 +28,7 @@ DEPTH = 3
 
 
 class Erased(NamedTuple):
-    """What was found of a person, and how much of it; `is_left`: it is still there."""
+    """What was found of a person, and how much of it; `is_left`: it is still there, until it is run again."""
 
     what: str
     number: int

@@ -1,4 +1,4 @@
-"""Kafka as the settings describe it: what every client of ours needs to know, and a topic's identity.
+"""Kafka as the settings describe it: what every client of ours needs to know, and what a topic is.
 
 confluent_kafka is imported where a client is made, so a worker without Kafka never loads it.
 """

@@ -79,10 +79,10 @@ class QueueGauges(Collector):
 
     async def read(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
         """Read everything, the books now and then; others get the connection in between."""
-        rows = await ask_briefly(pool, query("queue_gauges"))
+        rows = await _ask_briefly(pool, query("queue_gauges"))
         reading: Reading = {(gauge, first, second): value for gauge, first, second, value in rows}
         if self._has_relay:
-            ((reading["relay", "", ""],),) = await ask_briefly(pool, query("relay_lag"))
+            ((reading["relay", "", ""],),) = await _ask_briefly(pool, query("relay_lag"))
         if time.monotonic() - self._books_read_at > BOOKS_EVERY_SECONDS:
             self._books = await _books_difference(pool)
             self._books_read_at = time.monotonic()
@@ -95,7 +95,7 @@ async def _books_difference(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> 
     """Jobs that disagree, of as long a time as can be looked at; None when not even the shortest can."""
     for period in BOOKS_PERIODS:
         try:
-            ((jobs,),) = await ask_briefly(pool, query("count_books_difference"), {"period": period})
+            ((jobs,),) = await _ask_briefly(pool, query("count_books_difference"), {"period": period})
             return float(jobs)
         except psycopg.errors.QueryCanceled:
             log.info("the books are too long to compare so far back", period=period)
@@ -105,12 +105,12 @@ async def _books_difference(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> 
 async def is_work_waiting(pool: AsyncConnectionPool[AsyncConnection[Any]], seconds: float) -> bool:
     """Whether jobs have been due for so long that nobody holds. False where nobody can tell: others see to that."""
     try:
-        return await ask_briefly(pool, query("work_waits"), {"seconds": seconds}) == [(True,)]
+        return await _ask_briefly(pool, query("work_waits"), {"seconds": seconds}) == [(True,)]
     except (psycopg.Error, PoolTimeout):
         return False
 
 
-async def ask_briefly(
+async def _ask_briefly(
     pool: AsyncConnectionPool[AsyncConnection[Any]], statement: bytes, parameters: Mapping[str, object] | None = None
 ) -> list[tuple[Any, ...]]:
     """The rows of a statement that has STATEMENT_SECONDS: on a large table, or beside a locked one, it would take more.

@@ -91,18 +91,24 @@ async def test_each_priority_has_its_own_position(
 
 
 PAUSED = frozenset({"booking-reminder"})
+PAUSED_JOBS = [f"paused-{number}" for number in range(20)]
+
+
+@pytest.fixture
+def behind_paused(db: Connection, monkeypatch: pytest.MonkeyPatch) -> ClaimPositions:
+    """Paused jobs of the priority that others have, whose passing counts at once; no full scan but the first."""
+    allow_full_scans(monkeypatch, False)
+    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
+    for job_id in PAUSED_JOBS:
+        insert_job(db, job_id, type="booking-reminder", priority="high")
+    return ClaimPositions()
 
 
 async def test_paused_jobs_are_passed_once_and_are_there_when_the_pause_ends(
-    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, db: Connection, behind_paused: ClaimPositions
 ) -> None:
     """Scans resume behind them, so that others are found without walking over them; no full scan finds them again."""
-    allow_full_scans(monkeypatch, False)
-    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
-    positions = ClaimPositions()
-    paused = [f"paused-{n}" for n in range(20)]
-    for job_id in paused:
-        insert_job(db, job_id, type="booking-reminder", priority="high")
+    positions = behind_paused
     async with claiming(database) as connection:
         assert await take(connection, 10, positions, paused=PAUSED) == []
         insert_job(db, "other")
@@ -110,17 +116,14 @@ async def test_paused_jobs_are_passed_once_and_are_there_when_the_pause_ends(
         await finish(connection, ["other"])
         begins = positions.parameters(full=False)["after_at"]
         assert BEGINNING[0] not in str(begins)
-        assert await take(connection, 50, positions) == paused
+        assert await take(connection, 50, positions) == PAUSED_JOBS
 
 
 async def test_a_job_among_paused_ones_is_claimed_without_a_look_that_finds_nothing(
-    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, db: Connection, behind_paused: ClaimPositions
 ) -> None:
     """As many come as are claimed: the scan moves on behind the paused ones all the same."""
-    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
-    positions = ClaimPositions()
-    for number in range(20):
-        insert_job(db, f"paused-{number}", type="booking-reminder", priority="high")
+    positions = behind_paused
     async with claiming(database) as connection:
         for number in range(3):
             insert_job(db, f"other-{number}")
@@ -131,13 +134,10 @@ async def test_a_job_among_paused_ones_is_claimed_without_a_look_that_finds_noth
 
 
 async def test_what_another_worker_let_go_among_paused_jobs_is_found_by_the_next_full_scan(
-    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, db: Connection, behind_paused: ClaimPositions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was locked while a scan passed it."""
-    allow_full_scans(monkeypatch, False)
-    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
-    positions = ClaimPositions()
-    insert_job(db, "paused", type="booking-reminder", priority="high")
+    positions = behind_paused
     insert_job(db, "held")
     async with claiming(database) as connection:
         with database.connect() as other, other.transaction(force_rollback=True):
@@ -148,13 +148,10 @@ async def test_what_another_worker_let_go_among_paused_jobs_is_found_by_the_next
 
 
 async def test_a_commit_that_is_late_among_paused_jobs_is_found_by_the_next_full_scan(
-    database: Database, db: Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, db: Connection, behind_paused: ClaimPositions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It became due before a look that found nothing, and is found all the same."""
-    allow_full_scans(monkeypatch, False)
-    monkeypatch.setattr(claim, "LATE_SECONDS", 0.0)
-    positions = ClaimPositions()
-    insert_job(db, "paused", type="booking-reminder", priority="high")
+    positions = behind_paused
     async with claiming(database) as connection:
         with database.connect() as slow:
             with slow.transaction():
